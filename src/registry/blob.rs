@@ -1,0 +1,299 @@
+//! One blob's bytes: where they come from ([`BlobSource`]), what an answer to a request for them is ([`Content`]), and
+//! the bytes as they come ([`BlobBody`]).
+//!
+//! Registries redirect blob requests to signed URLs of their storage. The target is remembered for the blob's other
+//! segments, and forgotten when it answers as an expired one does; then the registry is asked for a fresh one, which
+//! may fail once. Nothing here is verified but lengths and ranges: the digest is `verify`'s, and the retries are the
+//! caller's, by `Registry::retrying`.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE};
+use url::Url;
+
+use super::Registry;
+use super::attempt::{self, Attempt};
+use super::body::Body;
+use super::encoding::{self, ContentEncoding};
+use super::error::{About, RegistryError};
+use super::exchange::{Answer, Ask};
+use super::range;
+use super::retry::Budget;
+use crate::digest::Digest;
+use crate::manifest::Descriptor;
+use crate::reference::Repository;
+
+/// Where a blob's bytes come from. Clones share what they learn.
+#[derive(Debug, Clone)]
+pub struct BlobSource {
+    repository: Repository,
+    digest: Digest,
+    size: u64,
+    subject: Arc<str>,
+    target: Arc<Mutex<Option<Url>>>,
+}
+
+impl BlobSource {
+    pub(super) fn new(repository: &Repository, descriptor: &Descriptor) -> Self {
+        Self {
+            repository: repository.clone(),
+            digest: descriptor.digest,
+            size: descriptor.size,
+            subject: format!("{repository}@{}", descriptor.digest).into(),
+            target: Arc::default(),
+        }
+    }
+
+    /// The repository that has the blob.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The blob's digest.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The blob's size in bytes, as its descriptor says.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn target(&self) -> Option<Url> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn remember(&self, url: Url) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Some(url);
+    }
+
+    /// Another segment may have learnt of a fresh target in the meantime: that one stays.
+    fn forget(&self, url: &Url) {
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        if target.as_ref() == Some(url) {
+            *target = None;
+        }
+    }
+}
+
+/// What a body holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Content {
+    /// The whole blob, whatever was asked for.
+    Whole {
+        /// The bytes that the server announced, as they come.
+        length: Option<u64>,
+        /// An encoding that nobody asked for. The bytes come as the server sent them; whether they are the blob as it
+        /// is or have to be decoded first, the digest tells. Such a blob cannot be split or resumed.
+        encoding: Option<ContentEncoding>,
+    },
+    /// A part of the blob: it begins where it was asked to, and may end before.
+    Part {
+        /// The blob's bytes that come.
+        range: Range<u64>,
+    },
+}
+
+/// A blob's bytes as they come in. Occupies one of the host's connections until it is dropped.
+#[derive(Debug)]
+pub struct BlobBody {
+    content: Content,
+    body: Body,
+}
+
+impl BlobBody {
+    /// What the body holds.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// The next bytes, at least one; `None` at the end, which comes after exactly as many bytes as were to come, where
+    /// that is known.
+    ///
+    /// # Errors
+    /// [`RegistryError::Network`] when the body stalls or is cut short, [`RegistryError::Oversize`] as soon as it goes
+    /// past its size. The body is of no use afterwards.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        loop {
+            match self.body.chunk().await? {
+                Some(chunk) if chunk.is_empty() => {}
+                chunk => return Ok(chunk),
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// The source of a blob in `repository`.
+    pub fn blob_source(&self, repository: &Repository, descriptor: &Descriptor) -> BlobSource {
+        BlobSource::new(repository, descriptor)
+    }
+
+    /// Asks for a blob, or for the bytes `wanted` of it (at least one): one attempt, authentication and redirects included. The server
+    /// decides what comes; look at [`BlobBody::content`].
+    ///
+    /// # Errors
+    /// Any [`RegistryError`] of a request. [`RegistryError::is_range_refusal`] tells when a range was asked for and
+    /// the answer is of no use.
+    pub async fn open(
+        &self,
+        source: &BlobSource,
+        wanted: Option<Range<u64>>,
+    ) -> Result<BlobBody, RegistryError> {
+        let ask = Ask { range: wanted.clone(), ..Ask::get(&source.subject) };
+        let mut may_be_stale = true;
+        if let Some(target) = source.target() {
+            match self.inner.client.send(&target, &ask, None).await {
+                Ok(answer) if !is_stale(answer.status()) => {
+                    return body(answer, wanted.as_ref(), source.size).await;
+                }
+                Ok(answer) => {
+                    source.forget(&target);
+                    may_be_stale = false;
+                    answer.discard().await;
+                }
+                Err(error) => {
+                    source.forget(&target);
+                    return Err(error);
+                }
+            }
+        }
+        let path = format!("blobs/{}", source.digest);
+        let attempt = Attempt {
+            client: &self.inner.client,
+            authenticator: &self.inner.authenticator,
+            repository: &source.repository,
+            ask,
+            path: &path,
+        };
+        let mut found = attempt.run().await?;
+        if found.elsewhere && may_be_stale && is_stale(found.answer.status()) {
+            found.answer.discard().await;
+            found = attempt.run().await?;
+        }
+        if found.elsewhere && found.answer.status().is_success() {
+            source.remember(found.answer.url.clone());
+        }
+        body(found.answer, wanted.as_ref(), source.size).await
+    }
+
+    /// A small blob as a whole (an image config), its size and digest verified, with retries.
+    ///
+    /// # Errors
+    /// [`RegistryError::TooLarge`] when the descriptor says more than `cap` bytes, [`RegistryError::DigestMismatch`]
+    /// and [`RegistryError::SizeMismatch`] when other bytes come, and any error of a request.
+    pub async fn document(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        cap: u64,
+    ) -> Result<Bytes, RegistryError> {
+        let source = self.blob_source(repository, descriptor);
+        if descriptor.size > cap {
+            let about = About { subject: source.subject.to_string(), request: "its descriptor".to_owned() };
+            return Err(RegistryError::TooLarge { about, cap });
+        }
+        let budget = Budget::new();
+        self.retrying(&budget, repository, Some(descriptor.digest), || async {
+            let mut body = self.open(&source, None).await?;
+            let mut whole = Vec::new();
+            while let Some(chunk) = body.chunk().await? {
+                whole.extend_from_slice(&chunk);
+            }
+            proven(whole.into(), &body, &source)
+        })
+        .await
+    }
+}
+
+/// A signed URL that has expired, as the storages of this world answer it, or one that redirects again.
+fn is_stale(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 401 | 403 | 404 | 410) || attempt::is_redirect(status)
+}
+
+/// The bytes as they came, or else decoded, when they are the blob.
+fn proven(came: Bytes, body: &BlobBody, source: &BlobSource) -> Result<Bytes, RegistryError> {
+    let hash = |bytes: &[u8]| source.digest.algorithm().digest(bytes);
+    let mut bytes = came;
+    let mut found = hash(&bytes);
+    if let Content::Whole { encoding: Some(encoding), .. } = &body.content
+        && found != source.digest
+    {
+        bytes = encoding::undo(*encoding, &bytes, source.size)
+            .map_err(|refusal| refusal.about(body.body.about.clone(), source.size))?;
+        found = hash(&bytes);
+    }
+    let about = || body.body.about.clone();
+    if bytes.len() as u64 != source.size {
+        return Err(RegistryError::SizeMismatch {
+            about: about(),
+            size: source.size,
+            found: bytes.len() as u64,
+        });
+    }
+    if found != source.digest {
+        return Err(RegistryError::DigestMismatch {
+            about: about(),
+            wanted: Box::new(source.digest),
+            found: Box::new(found),
+        });
+    }
+    Ok(bytes)
+}
+
+async fn body(answer: Answer, wanted: Option<&Range<u64>>, size: u64) -> Result<BlobBody, RegistryError> {
+    match (answer.status(), wanted) {
+        (StatusCode::OK, _) => whole(answer, size),
+        (StatusCode::PARTIAL_CONTENT, Some(wanted)) => part(answer, wanted, size),
+        (StatusCode::PARTIAL_CONTENT, None) => {
+            let found = "with a part, although the whole was asked for".to_owned();
+            Err(RegistryError::WrongRange { about: answer.about.clone(), found })
+        }
+        (StatusCode::RANGE_NOT_SATISFIABLE, _) => {
+            let found = "416 Range Not Satisfiable".to_owned();
+            Err(RegistryError::WrongRange { about: answer.about.clone(), found })
+        }
+        _ => Err(answer.into_error().await),
+    }
+}
+
+fn whole(answer: Answer, size: u64) -> Result<BlobBody, RegistryError> {
+    let length = answer.content_length();
+    let encoding = answer.header(CONTENT_ENCODING).and_then(ContentEncoding::of_blob);
+    let about = || answer.about.clone();
+    if encoding.is_some() {
+        let limit = encoding::longest(size);
+        let body = Body::new(answer, length, limit);
+        return Ok(BlobBody { content: Content::Whole { length, encoding }, body });
+    }
+    match length {
+        Some(found) if found > size => Err(RegistryError::Oversize { about: about(), size }),
+        Some(found) if found < size => Err(RegistryError::SizeMismatch { about: about(), size, found }),
+        // Without a length, an end before the blob's own is taken for a cut: that it was one cannot be seen.
+        _ => {
+            let body = Body::new(answer, Some(size), size);
+            Ok(BlobBody { content: Content::Whole { length, encoding }, body })
+        }
+    }
+}
+
+fn part(answer: Answer, wanted: &Range<u64>, size: u64) -> Result<BlobBody, RegistryError> {
+    let refused = |found: String| RegistryError::WrongRange { about: answer.about.clone(), found };
+    let content_type = answer.header(CONTENT_TYPE).unwrap_or_default().trim_start();
+    if content_type.get(..10).is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/")) {
+        return Err(refused("in several parts".to_owned()));
+    }
+    let encoding = answer.header(CONTENT_ENCODING).unwrap_or_default();
+    if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
+        return Err(refused(format!("with the Content-Encoding \"{}\"", crate::text::printable(encoding))));
+    }
+    let range = range::agreed(answer.header(CONTENT_RANGE), answer.content_length(), wanted, size)
+        .map_err(refused)?;
+    let length = range.end - range.start;
+    let body = Body::new(answer, Some(length), length);
+    Ok(BlobBody { content: Content::Part { range }, body })
+}

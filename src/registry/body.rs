@@ -1,0 +1,122 @@
+//! A body as it comes in, watched: it may not stall, not crawl, not end early and not go past its size.
+//!
+//! There is no limit on the whole time, which would only punish slow links. Time counts while somebody waits for the
+//! network, not while the reader is busy elsewhere.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::error::{About, Fault, RegistryError};
+use super::exchange::{Answer, Counters};
+
+/// Less than [`CRAWL_BYTES`] in this time of waiting is a stall that has learnt to look alive.
+const CRAWL_TIME: Duration = Duration::from_mins(1);
+
+/// 1 KiB/s.
+const CRAWL_BYTES: u64 = 60 << 10;
+
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) about: About,
+    response: reqwest::Response,
+    counters: Arc<Counters>,
+    stall_timeout: Duration,
+    crawl: Crawl,
+    received: u64,
+    /// The bytes that are to come, where that is known: fewer is a cut.
+    wanted: Option<u64>,
+    /// The bytes that may come: more is refused.
+    size: u64,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Body {
+    pub(super) fn new(answer: Answer, wanted: Option<u64>, size: u64) -> Self {
+        let Answer { about, response, slot, counters, stall_timeout, .. } = answer;
+        let crawl = Crawl::default();
+        Self { about, response, counters, stall_timeout, crawl, received: 0, wanted, size, _slot: slot }
+    }
+
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// [`RegistryError::Network`] for a stall or a cut, [`RegistryError::Oversize`]. The body is of no use afterwards.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        let began = Instant::now();
+        let came = tokio::time::timeout(self.stall_timeout, self.response.chunk()).await;
+        match came {
+            Err(_) => Err(self.failed(Fault::Stalled(self.stall_timeout))),
+            Ok(Err(error)) => {
+                tracing::debug!(request = self.about.request, error = %error.without_url(), "body cut");
+                Err(self.cut())
+            }
+            Ok(Ok(None)) if self.wanted.is_some_and(|wanted| self.received < wanted) => Err(self.cut()),
+            Ok(Ok(None)) => Ok(None),
+            Ok(Ok(Some(chunk))) => self.accept(chunk, began.elapsed()).map(Some),
+        }
+    }
+
+    fn accept(&mut self, chunk: Bytes, waited: Duration) -> Result<Bytes, RegistryError> {
+        let length = chunk.len() as u64;
+        self.received += length;
+        self.counters.body_bytes.fetch_add(length, Ordering::Relaxed);
+        if self.received > self.size {
+            return Err(RegistryError::Oversize { about: self.about.clone(), size: self.size });
+        }
+        if self.crawl.is_crawling(length, waited) {
+            return Err(self.failed(Fault::Slow(CRAWL_TIME)));
+        }
+        Ok(chunk)
+    }
+
+    fn cut(&self) -> RegistryError {
+        self.failed(Fault::Cut { received: self.received, wanted: self.wanted })
+    }
+
+    fn failed(&self, fault: Fault) -> RegistryError {
+        RegistryError::Network { about: self.about.clone(), fault }
+    }
+}
+
+/// Tells a body that comes in drops from one that comes.
+#[derive(Debug, Default)]
+struct Crawl {
+    bytes: u64,
+    waited: Duration,
+}
+
+impl Crawl {
+    fn is_crawling(&mut self, bytes: u64, waited: Duration) -> bool {
+        self.bytes += bytes;
+        self.waited += waited;
+        if self.waited < CRAWL_TIME {
+            return false;
+        }
+        let crawling = self.bytes < CRAWL_BYTES;
+        *self = Self::default();
+        crawling
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A byte every twenty seconds is no download; 1 KiB/s is a slow one.
+    #[test]
+    fn crawling_is_a_stall() {
+        let run = |bytes: u64, waited: u64| {
+            let mut crawl = Crawl::default();
+            (0..10).any(|_| crawl.is_crawling(bytes, Duration::from_secs(waited)))
+        };
+        assert!(run(1, 20));
+        assert!(run((20 << 10) - 1, 20));
+        assert!(!run(20 << 10, 20));
+        assert!(!run(1, 1));
+    }
+}

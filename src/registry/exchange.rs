@@ -1,0 +1,221 @@
+//! One request and the head of its answer, on whichever host: the [`Client`], which counts, logs, keeps to a host's
+//! share of connections and knows nothing of authentication and redirects.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RANGE,
+    RETRY_AFTER,
+};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use tokio::sync::OwnedSemaphorePermit;
+use url::Url;
+
+use super::Options;
+use super::body::Body;
+use super::encoding;
+use super::endpoint::{Endpoints, Scheme};
+use super::error::{About, Code, Fault, RegistryError, shown};
+use super::proxy::Proxies;
+use super::retry;
+use super::transport::Transport;
+
+/// The longest error body that is read.
+const ERROR_BODY: u64 = 64 << 10;
+
+/// The longest body that is read only to keep its connection.
+const WORTH_DRAINING: u64 = 64 << 10;
+
+/// How long a connection is worth waiting for.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// What is counted over all requests.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) requests: AtomicU64,
+    pub(super) retries: AtomicU64,
+    pub(super) body_bytes: AtomicU64,
+}
+
+/// What is asked, without where.
+#[derive(Debug, Clone)]
+pub(super) struct Ask<'a> {
+    /// What it is about, for errors.
+    pub(super) subject: &'a str,
+    pub(super) method: Method,
+    pub(super) accept: Option<&'static str>,
+    pub(super) range: Option<Range<u64>>,
+    /// The body of a POST, form-encoded.
+    pub(super) form: Option<String>,
+}
+
+impl<'a> Ask<'a> {
+    pub(super) fn get(subject: &'a str) -> Self {
+        Self { subject, method: Method::GET, accept: None, range: None, form: None }
+    }
+
+    fn request(&self, url: &Url, authorization: Option<HeaderValue>) -> reqwest::Request {
+        let mut request = reqwest::Request::new(self.method.clone(), url.clone());
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(accept) = self.accept {
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        }
+        if let Some(range) = &self.range {
+            let range = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+            headers.insert(RANGE, HeaderValue::from_str(&range).expect("invariant: digits are a header"));
+        }
+        if let Some(authorization) = authorization {
+            headers.insert(AUTHORIZATION, authorization);
+        }
+        if let Some(form) = &self.form {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+            *request.body_mut() = Some(form.clone().into());
+        }
+        request
+    }
+}
+
+/// Sends requests.
+#[derive(Debug)]
+pub(super) struct Client {
+    transport: Transport,
+    pub(super) endpoints: Endpoints,
+    pub(super) counters: Arc<Counters>,
+    stall_timeout: Duration,
+}
+
+impl Client {
+    pub(super) fn new(options: &Options, proxies: Proxies) -> Result<Self, RegistryError> {
+        Ok(Self {
+            transport: Transport::new(options, proxies)?,
+            endpoints: Endpoints::new(options.plain_http, options.connections),
+            counters: Arc::default(),
+            stall_timeout: options.stall_timeout,
+        })
+    }
+
+    /// Sends one request, when one of the host's connections is free. Any answer is an answer, whatever its status.
+    pub(super) async fn send(
+        &self,
+        url: &Url,
+        ask: &Ask<'_>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Answer, RegistryError> {
+        let about = About::new(ask.subject, &ask.method, url);
+        let endpoint = self.endpoints.of(url);
+        let slot = endpoint.slot().await;
+        let authenticated = authorization.is_some();
+        let sent = self.transport.send(ask.request(url, authorization)).await;
+        // A hello that was not answered in TLS asked nothing: it only found out how to ask.
+        if !matches!(sent, Err(Fault::NotTls | Fault::HandshakeClosed)) {
+            self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        }
+        // A TLS alert and a refused certificate are TLS too, and no reason to go on in plain text.
+        if url.scheme() == "https" && matches!(sent, Ok(_) | Err(Fault::Tls(_))) {
+            endpoint.settle(Scheme::Https);
+        }
+        match sent {
+            Err(fault) => {
+                tracing::debug!(method = %ask.method, url = shown(url), %fault, "request failed");
+                Err(RegistryError::Network { about, fault })
+            }
+            Ok(response) => {
+                let status = response.status().as_u16();
+                tracing::debug!(
+                    method = %ask.method, url = shown(url), range = ?ask.range, authenticated, status, "answered"
+                );
+                let (counters, stall_timeout) = (Arc::clone(&self.counters), self.stall_timeout);
+                let url = url.clone();
+                Ok(Answer { about, url, response, slot, counters, stall_timeout })
+            }
+        }
+    }
+
+    /// Whether requests to `url` go through a proxy, so that the address that was reached is the proxy's.
+    pub(super) fn is_proxied(&self, url: &Url) -> bool {
+        self.transport.is_proxied(url)
+    }
+}
+
+/// The head of an answer, with its body to come. Occupies one of the host's connections.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) about: About,
+    pub(super) url: Url,
+    pub(super) response: reqwest::Response,
+    pub(super) slot: OwnedSemaphorePermit,
+    pub(super) counters: Arc<Counters>,
+    pub(super) stall_timeout: Duration,
+}
+
+impl Answer {
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// A header's first value; one that is not text counts as absent.
+    pub(super) fn header(&self, name: impl Into<HeaderName>) -> Option<&str> {
+        self.response.headers().get(name.into()).and_then(|value| value.to_str().ok())
+    }
+
+    /// The announced length, also of an answer to HEAD, whose body is empty.
+    pub(super) fn content_length(&self) -> Option<u64> {
+        let value = self.header(CONTENT_LENGTH)?;
+        value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse().ok())?
+    }
+
+    /// The body as it comes, of which no more than `size` bytes are accepted.
+    pub(super) fn into_body(self, size: u64) -> Body {
+        let wanted = self.content_length();
+        Body::new(self, wanted, size)
+    }
+
+    /// The whole body, decoded where it is encoded, either way at most `cap` bytes.
+    pub(super) async fn document(self, cap: u64) -> Result<Bytes, RegistryError> {
+        let encodings = self.header(CONTENT_ENCODING).unwrap_or_default().to_owned();
+        let about = self.about.clone();
+        let raw = self.raw(cap).await?;
+        encoding::decode(raw, &encodings, cap).map_err(|refusal| refusal.about(about, cap))
+    }
+
+    /// The whole body as it came, at most `cap` bytes.
+    pub(super) async fn raw(self, cap: u64) -> Result<Bytes, RegistryError> {
+        let about = self.about.clone();
+        if self.content_length().is_some_and(|length| length > cap) {
+            return Err(RegistryError::TooLarge { about, cap });
+        }
+        let mut body = self.into_body(cap);
+        let mut whole = Vec::new();
+        loop {
+            match body.chunk().await {
+                Ok(Some(chunk)) => whole.extend_from_slice(&chunk),
+                Ok(None) => return Ok(whole.into()),
+                Err(RegistryError::Oversize { .. }) => return Err(RegistryError::TooLarge { about, cap }),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What an answer that is no success becomes, with what the registry says about it.
+    pub(super) async fn into_error(self) -> RegistryError {
+        let (about, status, patience) = (self.about.clone(), self.status(), self.stall_timeout);
+        let retry_after =
+            self.header(RETRY_AFTER).and_then(|value| retry::retry_after(value, SystemTime::now()));
+        // A body that does not come, or is too long, must not hide the status.
+        let body = tokio::time::timeout(patience, self.document(ERROR_BODY)).await;
+        let codes = body.ok().and_then(Result::ok).map(|body| Code::parse(&body)).unwrap_or_default();
+        RegistryError::Status { about, status, codes, retry_after }
+    }
+
+    /// Reads a short body to its end, so that the connection can be used again.
+    pub(super) async fn discard(self) {
+        if self.content_length().is_some_and(|length| length <= WORTH_DRAINING) {
+            let _ = tokio::time::timeout(DRAIN_TIME, self.raw(WORTH_DRAINING)).await;
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The one retry loop: it acts on what [`retry`](super::retry) decides.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::RegistryError;
+use super::retry::{Budget, Decision, Disposition, Reason};
+use super::{Notice, Registry};
+use crate::digest::Digest;
+use crate::reference::Repository;
+
+/// An error that a try can end with. Callers wrap [`RegistryError`] in errors of their own, a full disk among them.
+pub trait Retryable: fmt::Display + Sized {
+    /// What may be done about it.
+    fn disposition(&self) -> Disposition;
+
+    /// The error of all `tries`, `self` being the first of them and `last` the last, where there was more than one.
+    #[must_use]
+    fn exhausted(self, last: Option<Self>, tries: u32, elapsed: Duration) -> Self;
+
+    /// The error of a try after which the host asks for a longer wait than is sat out.
+    #[must_use]
+    fn come_back_later(self, after: Duration) -> Self;
+}
+
+impl Retryable for RegistryError {
+    fn disposition(&self) -> Disposition {
+        Self::disposition(self)
+    }
+
+    fn exhausted(self, last: Option<Self>, tries: u32, elapsed: Duration) -> Self {
+        let Some(last) = last else { return self };
+        let last = last.to_string();
+        let last = if last == self.to_string() { None } else { Some(last) };
+        Self::GaveUp { tries, elapsed, last, source: Box::new(self) }
+    }
+
+    fn come_back_later(self, after: Duration) -> Self {
+        Self::ComeBackLater { after, source: Box::new(self) }
+    }
+}
+
+/// Failures since the last real progress, as one caller sees them.
+struct Row<E> {
+    first: Option<E>,
+    tries: u32,
+    began: Instant,
+}
+
+impl<E> Row<E> {
+    fn new() -> Self {
+        Self { first: None, tries: 0, began: Instant::now() }
+    }
+}
+
+impl Registry {
+    /// Tries until it works, until the error is one that will not pass, or until the budget is used up. Before every
+    /// try it waits until the repository's registry may be asked again, which one refusal decides for all requests.
+    /// `digest` is what the tries are about, for the [`Notice::Retry`] that every failure becomes.
+    ///
+    /// # Errors
+    /// The error of the last try when it is fatal; else the first one's since the last real progress, made into one
+    /// that says how many there were and for how long.
+    pub async fn retrying<T, E, F>(
+        &self,
+        budget: &Budget,
+        repository: &Repository,
+        digest: Option<Digest>,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, E>
+    where
+        E: Retryable,
+        F: Future<Output = Result<T, E>>,
+    {
+        let endpoint = self.inner.client.endpoints.registry(repository);
+        let mut row = Row::new();
+        loop {
+            endpoint.wait().await;
+            let (begun, now) = (budget.begin(), Instant::now());
+            let error = match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let outcome = budget.failed(begun, error.disposition(), &self.inner.policy, jitter());
+            if outcome.is_first {
+                row = Row { first: None, tries: 0, began: now };
+            }
+            row.tries += 1;
+            let (after, announced) = match outcome.decision {
+                Decision::Again { after, announced } => (after, announced),
+                Decision::GiveUp(reason) => return Err(end(reason, error, row)),
+            };
+            self.inner.client.counters.retries.fetch_add(1, Ordering::Relaxed);
+            let (host, cause) = (repository.host().to_owned(), error.to_string());
+            tracing::debug!(host, %cause, after = after.as_secs_f64(), announced, "trying again");
+            self.notice(Notice::Retry { host, digest, after, announced, cause });
+            endpoint.hold_off(Instant::now() + after);
+            row.first.get_or_insert(error);
+        }
+    }
+}
+
+fn end<E: Retryable>(reason: Reason, error: E, row: Row<E>) -> E {
+    match reason {
+        Reason::AnnouncedTooLong(after) => error.come_back_later(after),
+        Reason::Exhausted { .. } => match row.first {
+            Some(first) => first.exhausted(Some(error), row.tries, row.began.elapsed()),
+            None => error.exhausted(None, row.tries, row.began.elapsed()),
+        },
+        Reason::Fatal => error,
+    }
+}
+
+/// A random number from 0 to 1. Good enough to spread clients, and no more is needed: the standard library seeds its
+/// hash maps with what the system gives it.
+#[expect(clippy::cast_precision_loss, reason = "53 bits fit an f64 exactly")]
+fn jitter() -> f64 {
+    let bits = RandomState::new().build_hasher().finish() >> 11;
+    bits as f64 / (1_u64 << 53) as f64
+}
