@@ -1,0 +1,208 @@
+//! What can go wrong with a layout on disk.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::digest::Digest;
+use crate::failure::{Failure, Kind};
+use crate::manifest::ManifestError;
+
+/// What was being done with a path when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Opening or looking at it.
+    Open,
+    /// Creating a file.
+    Create,
+    /// Creating a folder.
+    CreateFolder,
+    /// Reading it.
+    Read,
+    /// Writing to it.
+    Write,
+    /// Making it durable.
+    Sync,
+    /// Giving it its final name.
+    Rename,
+    /// Removing it.
+    Remove,
+    /// Locking it.
+    Lock,
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Create => "create",
+            Self::CreateFolder => "create the folder",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Sync => "sync",
+            Self::Rename => "rename to",
+            Self::Remove => "remove",
+            Self::Lock => "lock",
+        })
+    }
+}
+
+/// Why a layout could not be opened, read or changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// The folder exists, is not empty, and is no layout.
+    #[error("{} is not an OCI image layout: it holds files but no oci-layout", path.display())]
+    NotALayout {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The path is something other than a folder.
+    #[error("{} is not a folder", path.display())]
+    NotAFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// There is nothing at the path.
+    #[error("there is no layout at {}", path.display())]
+    Missing {
+        /// The path.
+        path: PathBuf,
+    },
+    /// `oci-layout` or `index.json` cannot be understood. It is left as it is.
+    #[error("{} cannot be used: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A blob in the layout does not have the content that its name says.
+    #[error("the layout's blob {digest} is bad: {reason}")]
+    BadBlob {
+        /// The blob.
+        digest: Digest,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A document in the layout cannot be understood.
+    #[error("the layout's document {digest} cannot be used")]
+    BadDocument {
+        /// The blob.
+        digest: Digest,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
+    /// A blob that is needed is not in the layout.
+    #[error("the layout lacks blob {digest}")]
+    MissingBlob {
+        /// The blob.
+        digest: Digest,
+    },
+    /// The ref.name belongs to another image.
+    #[error("the name \"{name}\" is taken in {} by {holder}", path.display())]
+    NameTaken {
+        /// The layout.
+        path: PathBuf,
+        /// The ref.name.
+        name: String,
+        /// Which image has it.
+        holder: String,
+        /// Whether that image is another platform of the same one.
+        same_image: bool,
+    },
+    /// No image goes by the name.
+    #[error("{}: {reason}", path.display())]
+    NoSuchImage {
+        /// The layout.
+        path: PathBuf,
+        /// What was looked for, and what there is.
+        reason: String,
+    },
+    /// Several images could be meant.
+    #[error("{}: {reason}", path.display())]
+    Ambiguous {
+        /// The layout.
+        path: PathBuf,
+        /// What was looked for, and which images that could be.
+        reason: String,
+    },
+    /// Another process keeps the layout's lock.
+    #[error("{} is held by another process ({holder}) for over {} s", path.display(), waited.as_secs())]
+    Held {
+        /// The layout.
+        path: PathBuf,
+        /// Who holds it, as far as it is known.
+        holder: String,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The file system said no.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was being done.
+        operation: Operation,
+        /// With which path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl LayoutError {
+    pub(crate) fn io(operation: Operation, path: &Path, source: io::Error) -> Self {
+        Self::Io { operation, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn unreadable(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Unreadable { path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+impl Failure for LayoutError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NotALayout { .. }
+            | Self::NotAFolder { .. }
+            | Self::Missing { .. }
+            | Self::Unreadable { .. }
+            | Self::Held { .. } => Kind::Layout,
+            Self::BadBlob { .. } | Self::BadDocument { .. } | Self::MissingBlob { .. } => Kind::Integrity,
+            Self::NameTaken { .. } | Self::Ambiguous { .. } => Kind::Usage,
+            Self::NoSuchImage { .. } => Kind::NotFound,
+            Self::Io { .. } => Kind::Other,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotALayout { .. } => {
+                Some("name a folder that is absent, empty or a layout".to_owned())
+            }
+            Self::Ambiguous { path, .. } => Some(format!("say which one: {}:NAME", path.display())),
+            Self::NameTaken { same_image: true, .. } => Some(
+                "give this platform a name of its own with `--ref-name =TEXT`, or take the name over with `--replace`"
+                    .to_owned(),
+            ),
+            Self::NameTaken { .. } => Some(
+                "use `--ref-name full`, give it a name of its own with `--ref-name =TEXT`, or take the name over \
+                 with `--replace`"
+                    .to_owned(),
+            ),
+            Self::BadBlob { .. } | Self::MissingBlob { .. } | Self::BadDocument { .. } => {
+                Some("`ocipull verify` lists everything that is wrong with the layout".to_owned())
+            }
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull => Some("free some space and run the same command again".to_owned()),
+                io::ErrorKind::QuotaExceeded => Some("raise the quota, or choose another folder".to_owned()),
+                io::ErrorKind::FileTooLarge => Some("raise the file size limit (ulimit -f)".to_owned()),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    Some("choose a folder that can be written to".to_owned())
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! The OCI image layout on disk: what it holds, and how it changes so that a kill at any point leaves it readable.
+//!
+//! Guarantees: a blob under its final name is whole and proven; `index.json` names an image only after everything that
+//! the image refers to; what others wrote into `index.json` stays as it was; an `index.json` that cannot be understood
+//! is never overwritten. docs/layout-store.md has the protocol and the argument why it survives a crash.
+//!
+//! Everything here does blocking file I/O; async callers go through a blocking thread.
+//! Spec: OCI image spec, "Image Layout Specification" 1.0.0.
+
+mod atomic;
+mod error;
+mod images;
+pub mod index;
+pub mod intervals;
+mod journal;
+mod lock;
+mod staging;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::digest::{Algorithm, Digest};
+use crate::manifest::{Descriptor, Manifest};
+use crate::verify::{self, ProvenImage};
+
+pub(crate) use atomic::read_at;
+pub use error::{LayoutError, Operation};
+pub use images::ImageSummary;
+pub(crate) use images::{DEEPEST, MOST_ENTRIES};
+pub use staging::{Existing, Scratch, StagedBlob, Staging};
+
+use index::{Conflict, IndexDocument};
+use lock::LayoutLock;
+
+/// The folder for what is not done yet.
+const STAGING: &str = ".ocipull";
+
+/// What `oci-layout` says.
+const MARKER: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
+
+/// More than any index of a layout; a larger one is refused rather than read into memory.
+const INDEX_CAP: u64 = 256 << 20;
+
+/// What stands at the path where a layout is to be.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Target {
+    /// Nothing, or an empty folder: a layout can be made here.
+    Vacant,
+    /// A layout.
+    Layout(Layout),
+}
+
+/// A layout's folder. Cheap to clone; holds no lock and no open file.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: Arc<Path>,
+}
+
+impl Layout {
+    /// Looks at what stands at `path`, touching nothing.
+    ///
+    /// # Errors
+    /// [`LayoutError::NotALayout`] for a folder of other things, [`LayoutError::NotAFolder`],
+    /// [`LayoutError::Unreadable`] for a marker or an index that cannot be understood.
+    pub fn look(path: &Path) -> Result<Target, LayoutError> {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return Err(LayoutError::NotAFolder { path: path.to_owned() }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Target::Vacant),
+            Err(error) => return Err(LayoutError::io(Operation::Open, path, error)),
+        }
+        let layout = Self { root: path.into() };
+        match read_capped(&layout.marker_path(), INDEX_CAP)? {
+            Some(marker) => check_marker(&layout.marker_path(), &marker)?,
+            None if layout.is_vacant()? => return Ok(Target::Vacant),
+            None => return Err(LayoutError::NotALayout { path: path.to_owned() }),
+        }
+        layout.index()?;
+        Ok(Target::Layout(layout))
+    }
+
+    /// Opens a layout that is there.
+    ///
+    /// # Errors
+    /// As [`Layout::look`], and [`LayoutError::Missing`] when there is none.
+    pub fn open(path: &Path) -> Result<Self, LayoutError> {
+        match Self::look(path)? {
+            Target::Layout(layout) => Ok(layout),
+            Target::Vacant => Err(LayoutError::Missing { path: path.to_owned() }),
+        }
+    }
+
+    /// Opens the layout at `path`, or makes an empty one that any OCI tool reads.
+    ///
+    /// # Errors
+    /// As [`Layout::look`], and [`LayoutError::Io`].
+    pub fn create(path: &Path) -> Result<Self, LayoutError> {
+        if let Target::Layout(layout) = Self::look(path)?
+            && layout.index_path().exists()
+        {
+            return Ok(layout);
+        }
+        let layout = Self { root: path.into() };
+        let lock = layout.lock(&mut |_| ())?;
+        layout.write_skeleton()?;
+        drop(lock);
+        Ok(layout)
+    }
+
+    fn write_skeleton(&self) -> Result<(), LayoutError> {
+        atomic::create_folder(&self.root.join("blobs").join(Algorithm::Sha256.name()))?;
+        let temporary = self.staging_folder().join("new");
+        if !self.marker_path().exists() {
+            atomic::write_file(&self.marker_path(), &temporary, MARKER.as_bytes())?;
+        }
+        if !self.index_path().exists() {
+            atomic::write_file(&self.index_path(), &temporary, &IndexDocument::empty().to_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the folder holds nothing, or only what an interrupted [`Layout::create`] of ours left.
+    fn is_vacant(&self) -> Result<bool, LayoutError> {
+        for entry in read_folder(&self.root)? {
+            let name = entry.file_name();
+            let ours = name == STAGING || (name == "blobs" && self.has_no_blobs()?);
+            if !ours {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn has_no_blobs(&self) -> Result<bool, LayoutError> {
+        let blobs = self.root.join("blobs");
+        let mut files = walkdir::WalkDir::new(&blobs).into_iter();
+        files.try_fold(true, |empty, entry| match entry {
+            Ok(entry) => Ok(empty && entry.file_type().is_dir()),
+            Err(error)
+                if error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound) =>
+            {
+                Ok(empty)
+            }
+            Err(error) => Err(LayoutError::io(Operation::Read, &blobs, error.into())),
+        })
+    }
+
+    /// The layout's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where a blob stands, or will.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs").join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    fn marker_path(&self) -> PathBuf {
+        self.root.join("oci-layout")
+    }
+
+    fn index_path(&self) -> PathBuf {
+        self.root.join("index.json")
+    }
+
+    pub(crate) fn staging_folder(&self) -> PathBuf {
+        self.root.join(STAGING)
+    }
+
+    pub(crate) fn staging_path(&self, digest: &Digest, extension: &str) -> PathBuf {
+        self.staging_folder().join(format!("{}-{}.{extension}", digest.algorithm(), digest.hex()))
+    }
+
+    /// The size of a blob that stands under its final name, as a regular file. Anything else there counts as missing: a
+    /// link could lead out of a layout that came from elsewhere, and a pipe would be waited for without end.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn size_of(&self, digest: &Digest) -> Result<Option<u64>, LayoutError> {
+        let path = self.blob_path(digest);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(LayoutError::io(Operation::Open, &path, error)),
+        }
+    }
+
+    /// Whether a blob stands there with this size. A file of another size counts as missing, and is replaced.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn contains(&self, digest: &Digest, size: u64) -> Result<bool, LayoutError> {
+        Ok(self.size_of(digest)? == Some(size))
+    }
+
+    /// How many bytes of a blob an earlier run left staged, as its journal says.
+    pub fn staged_bytes(&self, digest: &Digest, size: u64) -> u64 {
+        let length = fs::metadata(self.staging_path(digest, "part")).map_or(0, |metadata| metadata.len());
+        let mut have = journal::read(&self.staging_path(digest, "journal"), digest, size).have;
+        have.truncate(length);
+        have.len()
+    }
+
+    /// Opens a blob for reading.
+    ///
+    /// # Errors
+    /// [`LayoutError::MissingBlob`], [`LayoutError::Io`]; [`LayoutError::BadBlob`] for what is no regular file.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File, LayoutError> {
+        let path = self.blob_path(digest);
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            let reason = "it is not a regular file".to_owned();
+            return Err(LayoutError::BadBlob { digest: *digest, reason });
+        }
+        File::open(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => LayoutError::MissingBlob { digest: *digest },
+            _ => LayoutError::io(Operation::Open, &path, error),
+        })
+    }
+
+    /// Reads a small blob whole and checks its digest.
+    ///
+    /// # Errors
+    /// [`LayoutError::MissingBlob`]; [`LayoutError::BadBlob`] when it is over the cap or its digest does not hold.
+    pub fn read_blob(&self, digest: &Digest, cap: u64) -> Result<Bytes, LayoutError> {
+        let path = self.blob_path(digest);
+        let mut bytes = Vec::new();
+        let mut file = self.open_blob(digest)?.take(cap + 1);
+        file.read_to_end(&mut bytes).map_err(|error| LayoutError::io(Operation::Read, &path, error))?;
+        let bad = |reason: String| LayoutError::BadBlob { digest: *digest, reason };
+        if bytes.len() as u64 > cap {
+            return Err(bad(format!("it is larger than the {cap} bytes allowed for such a document")));
+        }
+        let found = digest.algorithm().digest(&bytes);
+        if found != *digest {
+            return Err(bad(format!("its content has the digest {found}")));
+        }
+        Ok(bytes.into())
+    }
+
+    /// Reads and parses a manifest of the layout.
+    ///
+    /// # Errors
+    /// As [`Layout::read_blob`], and [`LayoutError::BadDocument`].
+    pub fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest, LayoutError> {
+        let raw = self.read_blob(&descriptor.digest, crate::manifest::MANIFEST_CAP as u64)?;
+        let media_type = descriptor.media_type.as_str();
+        let media_type = (!media_type.is_empty()).then_some(media_type);
+        Manifest::parse(raw, media_type)
+            .map_err(|source| LayoutError::BadDocument { digest: descriptor.digest, source })
+    }
+
+    /// Reads `index.json`. A layout that an interrupted [`Layout::create`] left without one has an empty index.
+    ///
+    /// # Errors
+    /// [`LayoutError::Unreadable`]; it is never treated as empty.
+    pub fn index(&self) -> Result<IndexDocument, LayoutError> {
+        let path = self.index_path();
+        match read_capped(&path, INDEX_CAP)? {
+            Some(bytes) => {
+                IndexDocument::parse(&bytes).map_err(|reason| LayoutError::unreadable(&path, reason))
+            }
+            None if self.has_no_blobs()? => Ok(IndexDocument::empty()),
+            None => {
+                Err(LayoutError::unreadable(&path, "the file is missing although the layout holds blobs"))
+            }
+        }
+    }
+
+    /// Makes the names of all blobs durable. Comes after the last blob's rename and before an index that names them.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn sync_blobs(&self) -> Result<(), LayoutError> {
+        for algorithm in Algorithm::ALL {
+            let folder = self.root.join("blobs").join(algorithm.name());
+            if folder.is_dir() {
+                atomic::sync_folder(&folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a document whose bytes are at hand into the layout, durably but for the folder's entry.
+    ///
+    /// One that is there is read, and replaced when it went bad. Another process may be writing the same one: then this
+    /// waits, `waiting` being told whom for. Says whether anything was written.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`]; [`LayoutError::BadBlob`] when the bytes do not have the digest.
+    pub fn put_document(
+        &self,
+        digest: &Digest,
+        bytes: &[u8],
+        waiting: &mut dyn FnMut(&str),
+    ) -> Result<bool, LayoutError> {
+        let size = bytes.len() as u64;
+        let mut announced = false;
+        let mut existing = Existing::Keep;
+        loop {
+            match StagedBlob::stage(self, digest, size, existing)? {
+                Staging::Present => match self.read_blob(digest, size) {
+                    Err(LayoutError::BadBlob { .. }) => existing = Existing::Replace,
+                    read => return read.map(|_| false),
+                },
+                Staging::Ready(staged) => {
+                    let proof = verify::verify_bytes(bytes, *digest).map_err(|error| {
+                        LayoutError::BadBlob { digest: *digest, reason: error.to_string() }
+                    })?;
+                    staged.restart()?;
+                    staged.write_at(bytes, 0)?;
+                    return staged.commit(&proof).map(|()| true);
+                }
+                Staging::HeldBy(holder) => {
+                    if !announced {
+                        waiting(&holder);
+                        announced = true;
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+            }
+        }
+    }
+
+    /// Names a proven image in `index.json`, whose blobs and manifest stand under their final names. Says whether
+    /// that changed anything.
+    ///
+    /// # Errors
+    /// [`LayoutError::NameTaken`]; [`LayoutError::Unreadable`]; [`LayoutError::Held`]; [`LayoutError::MissingBlob`]
+    /// when something that the image refers to is gone; [`LayoutError::Io`].
+    pub fn name_image(
+        &self,
+        image: &ProvenImage,
+        entry: &Descriptor,
+        conflict: Conflict,
+        waiting: &mut dyn FnMut(&str),
+    ) -> Result<bool, LayoutError> {
+        let lock = self.lock(waiting)?;
+        for (digest, size) in image.blobs().chain([(entry.digest, entry.size)]) {
+            if !self.contains(&digest, size)? {
+                return Err(LayoutError::MissingBlob { digest });
+            }
+        }
+        self.sync_blobs()?;
+        let mut index = self.index()?;
+        let before = index.to_bytes();
+        index.put(entry, conflict).map_err(|holder| self.name_taken(entry, holder))?;
+        let after = index.to_bytes();
+        let changes = after != before || !self.index_path().exists();
+        if changes {
+            atomic::write_file(&self.index_path(), &self.staging_folder().join("new"), &after)?;
+        }
+        drop(lock);
+        Ok(changes)
+    }
+
+    /// The error for a ref.name that another image holds.
+    pub(crate) fn name_taken(&self, entry: &Descriptor, holder: index::Holder) -> LayoutError {
+        LayoutError::NameTaken {
+            path: self.root.to_path_buf(),
+            name: entry.annotations.get(index::REF_NAME).cloned().unwrap_or_default(),
+            holder: holder.shown,
+            same_image: holder.same_image,
+        }
+    }
+
+    /// Takes `.ocipull/` away when nothing is staged there any more; says what other, dead fetches left.
+    ///
+    /// # Errors
+    /// [`LayoutError::Held`], [`LayoutError::Io`].
+    pub fn clean_up(&self) -> Result<Leftovers, LayoutError> {
+        let folder = self.staging_folder();
+        if !folder.is_dir() {
+            return Ok(Leftovers::default());
+        }
+        let lock = self.lock(&mut |_| ())?;
+        let leftovers = staging::sweep(self)?;
+        lock.release_and_clean(&folder)?;
+        Ok(leftovers)
+    }
+
+    fn lock(&self, waiting: &mut dyn FnMut(&str)) -> Result<LayoutLock, LayoutError> {
+        LayoutLock::acquire(&self.root, &self.staging_folder(), waiting)
+    }
+}
+
+/// What dead fetches left staged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// How many blobs are partly there.
+    pub blobs: usize,
+    /// How many bytes they take on disk.
+    pub bytes: u64,
+}
+
+impl Leftovers {
+    fn add(&mut self, other: Self) {
+        self.blobs += other.blobs;
+        self.bytes += other.bytes;
+    }
+}
+
+fn read_folder(path: &Path) -> Result<Vec<fs::DirEntry>, LayoutError> {
+    fs::read_dir(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| LayoutError::io(Operation::Read, path, error))
+}
+
+fn read_capped(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, LayoutError> {
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(LayoutError::unreadable(path, "it is not a regular file"));
+    }
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(LayoutError::unreadable(path, error.to_string())),
+    };
+    let mut bytes = Vec::new();
+    file.take(cap + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| LayoutError::unreadable(path, error.to_string()))?;
+    if bytes.len() as u64 > cap {
+        return Err(LayoutError::unreadable(path, format!("it is larger than {cap} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
+fn check_marker(path: &Path, marker: &[u8]) -> Result<(), LayoutError> {
+    let unreadable = |reason: String| Err(LayoutError::unreadable(path, reason));
+    match serde_json::from_slice::<oci_spec::image::OciLayout>(marker) {
+        Ok(layout) if layout.image_layout_version() == "1.0.0" => Ok(()),
+        Ok(layout) => unreadable(format!(
+            "its imageLayoutVersion is \"{}\", not \"1.0.0\"",
+            crate::text::printable(layout.image_layout_version())
+        )),
+        Err(error) => unreadable(format!("no marker of a layout: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

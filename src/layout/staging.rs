@@ -1,0 +1,327 @@
+//! Staged blobs: files under `.ocipull/` that are filled out of order and become blobs once they are proven.
+//!
+//! A staged file is locked by the process that fills it, and the lock ends with that process. Whoever gets the lock
+//! checks that the file still stands at its path, and that the blob did not get its final name meanwhile.
+
+use std::fs::{File, TryLockError};
+use std::io::Seek;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::error::{LayoutError, Operation};
+use super::intervals::Intervals;
+use super::journal::{self, Journal};
+use super::{Layout, Leftovers, atomic};
+use crate::digest::Digest;
+use crate::verify::ProvenBlob;
+
+/// What a file of the right size under the blob's final name counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It is the blob.
+    Keep,
+    /// It was found to be bad: a new one takes its place.
+    Replace,
+}
+
+/// What came of trying to stage a blob.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Staging {
+    /// This process fills it now.
+    Ready(StagedBlob),
+    /// It has its final name already.
+    Present,
+    /// Another process fills it; its name as far as it is known.
+    HeldBy(String),
+}
+
+/// A blob that is being filled. Writes may come in any order and from several tasks.
+#[derive(Debug)]
+pub struct StagedBlob {
+    file: File,
+    path: PathBuf,
+    journal: Journal,
+    journal_path: PathBuf,
+    layout: Layout,
+    digest: Digest,
+    size: u64,
+    recovered: Intervals,
+}
+
+impl StagedBlob {
+    /// Stages a blob, with what an earlier process left of it. Does file I/O, but waits for nobody.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`] when the staged file or its journal cannot be made, read or locked.
+    pub fn stage(
+        layout: &Layout,
+        digest: &Digest,
+        size: u64,
+        existing: Existing,
+    ) -> Result<Staging, LayoutError> {
+        let is_there = || Ok::<_, LayoutError>(existing == Existing::Keep && layout.contains(digest, size)?);
+        let path = layout.staging_path(digest, "part");
+        let journal_path = layout.staging_path(digest, "journal");
+        let file = loop {
+            if is_there()? {
+                return Ok(Staging::Present);
+            }
+            atomic::create_folder(&layout.staging_folder())?;
+            let opened =
+                atomic::file_options().read(true).write(true).create(true).truncate(false).open(&path);
+            let file = match opened {
+                Ok(file) => file,
+                // A process that had finished took the folder away between the two steps.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(LayoutError::io(Operation::Create, &path, error)),
+            };
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let holder = journal::read(&journal_path, digest, size).owner;
+                    return Ok(Staging::HeldBy(
+                        holder.map_or("another process".to_owned(), |id| format!("process {id}")),
+                    ));
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(LayoutError::io(Operation::Lock, &path, error));
+                }
+            }
+            if atomic::is_still_at(&file, &path)? {
+                break file;
+            }
+        };
+        // Its former holder may have finished between the first look and the lock.
+        if is_there()? {
+            atomic::remove_file(&path)?;
+            atomic::remove_file(&journal_path)?;
+            return Ok(Staging::Present);
+        }
+        let (journal, mut recovered) = Journal::open(&journal_path, digest, size)?;
+        let length = file.metadata().map_err(|error| LayoutError::io(Operation::Read, &path, error))?.len();
+        let noted = recovered.len();
+        recovered.truncate(length);
+        if recovered.len() < noted {
+            // The journal belonged to a longer file. Its records would come true as holes once this one grows.
+            journal.clear(digest, size)?;
+            for range in recovered.iter() {
+                journal.note(&range)?;
+            }
+        }
+        if length > size {
+            file.set_len(size).map_err(|error| LayoutError::io(Operation::Write, &path, error))?;
+        }
+        let (layout, digest) = (layout.clone(), *digest);
+        Ok(Staging::Ready(Self { file, path, journal, journal_path, layout, digest, size, recovered }))
+    }
+
+    /// What an earlier process left: byte ranges that are on disk but not proven.
+    pub fn recovered(&self) -> &Intervals {
+        &self.recovered
+    }
+
+    /// The blob's digest.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Writes at an offset.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`], a full disk among them.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), LayoutError> {
+        atomic::write_all_at(&self.file, bytes, offset)
+            .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
+    }
+
+    /// Reads what is there at an offset, up to the buffer's length.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, LayoutError> {
+        atomic::read_at(&self.file, buffer, offset)
+            .map_err(|error| LayoutError::io(Operation::Read, &self.path, error))
+    }
+
+    /// Notes that the bytes of `range` were written, so that the next process need not ask for them again.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn note(&self, range: &Range<u64>) -> Result<(), LayoutError> {
+        self.journal.note(range)
+    }
+
+    /// Throws away what is there, to start from zero.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn restart(&self) -> Result<(), LayoutError> {
+        self.journal.clear(&self.digest, self.size)?;
+        self.file.set_len(0).map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
+    }
+
+    /// A file beside the staged one for a body that may not be the blob as it stands.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn scratch(&self) -> Result<Scratch, LayoutError> {
+        let path = self.layout.staging_path(&self.digest, "encoded");
+        let file = atomic::file_options().read(true).write(true).create(true).truncate(true).open(&path);
+        let file = file.map_err(|error| LayoutError::io(Operation::Create, &path, error))?;
+        Ok(Scratch { file, path, length: 0 })
+    }
+
+    /// Gives the proven blob its final name, durably but for the folder's entry: [`Layout::sync_blobs`] follows
+    /// before anything refers to it. When its bytes cannot be made durable, the staged file is discarded; when only the
+    /// name cannot be had, it stays for the next run.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`], and [`LayoutError::BadBlob`] when the proof is another blob's or the file's length is off.
+    pub fn commit(&self, proof: &ProvenBlob) -> Result<(), LayoutError> {
+        let durable = self.make_durable(proof);
+        if durable.is_err() {
+            let _ = self.discard();
+            return durable;
+        }
+        let target = self.layout.blob_path(&self.digest);
+        if let Some(folder) = target.parent() {
+            atomic::create_folder(folder)?;
+        }
+        atomic::rename(&self.path, &target)?;
+        // A journal without its file is swept away with the folder.
+        let _ = atomic::remove_file(&self.journal_path);
+        Ok(())
+    }
+
+    fn make_durable(&self, proof: &ProvenBlob) -> Result<(), LayoutError> {
+        let bad = |reason: &str| LayoutError::BadBlob { digest: self.digest, reason: reason.to_owned() };
+        if *proof.digest() != self.digest || proof.size() != self.size {
+            return Err(bad("it was proven as another blob"));
+        }
+        let metadata = self.file.metadata();
+        let length = metadata.map_err(|error| LayoutError::io(Operation::Read, &self.path, error))?.len();
+        if length != self.size {
+            return Err(bad("the staged file has another length than was proven"));
+        }
+        atomic::sync_file(&self.file, &self.path)
+    }
+
+    /// Removes the staged file and its journal: what is there is of no use to anybody.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn discard(&self) -> Result<(), LayoutError> {
+        // The journal first: a staged file without one counts as empty, a journal without its file does as well.
+        atomic::remove_file(&self.journal_path)?;
+        atomic::remove_file(&self.path)
+    }
+}
+
+/// A file that is removed when it is dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    file: File,
+    path: PathBuf,
+    length: u64,
+}
+
+impl Scratch {
+    /// How much was written.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks an empty one for its content")]
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes at its end.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
+        atomic::write_all_at(&self.file, bytes, self.length)
+            .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Reads it from the start. One reader at a time: all share the file's cursor.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`].
+    pub fn reader(&self) -> Result<File, LayoutError> {
+        let file = self.file.try_clone().and_then(|mut file| file.rewind().map(|()| file));
+        file.map_err(|error| self.error(error))
+    }
+
+    /// The error for a failed read.
+    pub fn error(&self, source: std::io::Error) -> LayoutError {
+        LayoutError::io(Operation::Read, &self.path, source)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A file that stays is removed by the next clean-up.
+        let _ = atomic::remove_file(&self.path);
+    }
+}
+
+/// Removes from `.ocipull/` what is of no use to anybody, and tells what dead fetches left that is. The layout's lock
+/// is held, so nobody edits `index.json`; staged files of live processes are known by their own locks and left alone.
+pub(super) fn sweep(layout: &Layout) -> Result<Leftovers, LayoutError> {
+    let mut leftovers = Leftovers::default();
+    for entry in super::read_folder(&layout.staging_folder())? {
+        let path = entry.path();
+        let part = path.with_extension("part");
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("part") => leftovers.add(sweep_part(layout, &path)?),
+            // A journal goes after its file was renamed, so one without a file belongs to a process that was killed.
+            Some("journal") if !part.exists() => atomic::remove_file(&path)?,
+            Some("encoded") if !is_held(&part) => atomic::remove_file(&path)?,
+            // The temporary file of an edit under the lock that is held here: its process is dead.
+            None if path.file_name().is_some_and(|name| name == "new") => atomic::remove_file(&path)?,
+            _ => {}
+        }
+    }
+    Ok(leftovers)
+}
+
+/// A staged file that no process holds: what it is worth, after it was removed when that is nothing.
+fn sweep_part(layout: &Layout, path: &Path) -> Result<Leftovers, LayoutError> {
+    let Ok(file) = File::open(path) else { return Ok(Leftovers::default()) };
+    if file.try_lock().is_err() || !atomic::is_still_at(&file, path)? {
+        return Ok(Leftovers::default());
+    }
+    let journal_path = path.with_extension("journal");
+    let name = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.split_once('-'));
+    let digest = name.and_then(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>().ok());
+    let is_done = digest.is_some_and(|digest| layout.blob_path(&digest).exists());
+    if is_done || !journal::tells_anything(&journal_path) {
+        atomic::remove_file(&journal_path)?;
+        atomic::remove_file(path)?;
+        return Ok(Leftovers::default());
+    }
+    let metadata = file.metadata().map_err(|error| LayoutError::io(Operation::Read, path, error))?;
+    Ok(Leftovers { blobs: 1, bytes: allocated(&metadata) })
+}
+
+fn is_held(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// The bytes that a sparse file takes.
+fn allocated(metadata: &std::fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    {
+        512 * std::os::unix::fs::MetadataExt::blocks(metadata)
+    }
+    #[cfg(not(unix))]
+    {
+        metadata.len()
+    }
+}
