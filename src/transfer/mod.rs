@@ -1,0 +1,430 @@
+//! The transfer engine: downloads fill staged files, verification follows their frontiers.
+//!
+//! [`transfer`] takes the blobs of an image and gives back a proof for each, the blobs standing under their final names.
+//! A pool of connections takes segments over all blobs together (`segment.rs` orders them), each fills its part of
+//! a staged file (`download.rs`), and a few threads prove what is contiguous (`follow.rs`). Memory is a few buffers
+//! a connection and a decoder a thread, whatever the size of the image.
+//!
+//! Guarantees: nothing gets its final name unproven; dropping the future leaves staged files and journals from which
+//! the next process resumes.
+
+mod collect;
+mod download;
+mod encoded;
+mod error;
+mod follow;
+mod segment;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+
+use crate::digest::Digest;
+use crate::failure::{Failure as _, Kind};
+use crate::layout::intervals::Intervals;
+use crate::layout::{Existing, Layout, LayoutError, StagedBlob, Staging};
+use crate::manifest::Descriptor;
+use crate::progress::{Event, Phase, Reporter};
+use crate::registry::{BlobSource, Budget, Registry};
+use crate::verify::{BlobVerifier, Content, Hashing, ProvenBlob, WindowBudget};
+
+pub use error::TransferError;
+
+use collect::Collecting;
+use follow::{Bytes, Followed, Followers, Unproven, Verdict};
+use segment::{Assignment, Schedule, Work};
+
+/// How often a blob that another process fills is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Open staged files beyond the connections' own: proven, or waiting for a verifier.
+const SPARE_FILES: usize = 64;
+
+/// From this size on, the digest of a layer's uncompressed bytes may have a thread of its own.
+const LARGE: u64 = 16 << 20;
+
+/// What the zstd windows of all live decoders may take together: two of the 8 MiB that are usual at most.
+const WINDOWS: u64 = 16 << 20;
+
+/// How a transfer is made.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// How many connections work at a time, over all blobs together.
+    pub connections: usize,
+    /// The unit of parallel ranges, in bytes.
+    pub segment_size: u64,
+}
+
+impl Options {
+    /// The default number of connections.
+    pub const CONNECTIONS: usize = 8;
+    /// The default unit of parallel ranges.
+    pub const SEGMENT_SIZE: u64 = 16 << 20;
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { connections: Self::CONNECTIONS, segment_size: Self::SEGMENT_SIZE }
+    }
+}
+
+/// A blob that is to stand in the layout, proven.
+#[derive(Debug)]
+pub struct Task {
+    /// Which blob.
+    pub descriptor: Descriptor,
+    /// What is to be proven of it besides size and digest.
+    pub content: Content,
+    /// Where it comes from when it is not there.
+    pub source: BlobSource,
+    /// What to think of a file of the right size under its final name.
+    pub present: Present,
+}
+
+/// Whether a blob of the layout is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Present {
+    /// It is read and proven; when it turns out bad, it is downloaded again.
+    Prove,
+    /// Its committed size is trusted: there is nothing to prove beyond size and digest.
+    Trust,
+}
+
+/// How a blob came to be in the layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Every byte came over the network now.
+    Downloaded,
+    /// An earlier run had left some of its bytes.
+    Resumed,
+    /// It was there.
+    Present,
+    /// Its descriptor held it.
+    Embedded,
+}
+
+/// A blob that stands under its final name.
+#[derive(Debug)]
+pub struct Done {
+    /// The blob.
+    pub digest: Digest,
+    /// Its size.
+    pub size: u64,
+    /// What was proven of it; nothing for a present blob that is trusted.
+    pub proof: Option<ProvenBlob>,
+    /// How it came.
+    pub outcome: Outcome,
+    /// How many of its bytes need not be downloaded because they were there, in the layout or staged.
+    pub reused: u64,
+}
+
+/// Downloads what is missing and proves everything; every blob stands under its final name then.
+///
+/// The tasks are of different blobs. A blob that another process is downloading is waited for.
+///
+/// # Errors
+/// The first failure ends the transfer: [`TransferError`] says of which blob, and why. What was downloaded stays staged.
+pub async fn transfer(
+    registry: &Registry,
+    layout: &Layout,
+    tasks: Vec<Task>,
+    options: &Options,
+    reporter: &Arc<dyn Reporter>,
+) -> Result<Vec<Done>, TransferError> {
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (engine, verdicts) = Engine::new(registry, layout, tasks, options, reporter)?;
+    let engine = Arc::new(engine);
+    let mut connections = JoinSet::new();
+    for _ in 0..options.connections.max(1) {
+        let engine = Arc::clone(&engine);
+        connections.spawn(async move { engine.work().await });
+    }
+    let collected = Collecting { engine: &engine, commits: JoinSet::new(), left: engine.jobs.len() };
+    let result = collected.run(verdicts, &mut connections).await;
+    connections.shutdown().await;
+    result?;
+    let engine = Arc::into_inner(engine).ok_or(TransferError::Stopped)?;
+    Ok(engine.jobs.into_iter().filter_map(Job::into_done).collect())
+}
+
+/// A blob and everything that is going on with it.
+struct Job {
+    task: Task,
+    budget: Budget,
+    /// From how many responses the staged bytes come.
+    responses: AtomicU32,
+    reused: AtomicU64,
+    state: Mutex<JobState>,
+}
+
+struct JobState {
+    staged: Option<Arc<StagedBlob>>,
+    followed: Option<Arc<Followed>>,
+    outcome: Outcome,
+    existing: Existing,
+    round: u32,
+    announced: bool,
+    restarted: bool,
+    done: Option<Done>,
+}
+
+impl Job {
+    fn digest(&self) -> Digest {
+        self.task.descriptor.digest
+    }
+
+    fn size(&self) -> u64 {
+        self.task.descriptor.size
+    }
+
+    fn state(&self) -> MutexGuard<'_, JobState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn staged(&self) -> Option<Arc<StagedBlob>> {
+        self.state().staged.clone()
+    }
+
+    fn followed(&self) -> Option<Arc<Followed>> {
+        self.state().followed.clone()
+    }
+
+    fn into_done(self) -> Option<Done> {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).done
+    }
+}
+
+impl std::ops::Deref for Job {
+    type Target = Task;
+
+    fn deref(&self) -> &Task {
+        &self.task
+    }
+}
+
+/// Everything that the connections share.
+struct Engine {
+    registry: Registry,
+    layout: Layout,
+    jobs: Vec<Job>,
+    schedule: Mutex<Schedule>,
+    changed: Notify,
+    followers: Followers,
+    windows: WindowBudget,
+    /// Bodies that nobody asked to be encoded are decoded one at a time: their windows are in no budget.
+    decoding: tokio::sync::Semaphore,
+    hashing: Hashing,
+    reporter: Arc<dyn Reporter>,
+    /// Blobs that are trusted as they are need no verifier, so their verdict comes from here.
+    trusted: mpsc::Sender<Verdict>,
+}
+
+impl Engine {
+    fn new(
+        registry: &Registry,
+        layout: &Layout,
+        tasks: Vec<Task>,
+        options: &Options,
+        reporter: &Arc<dyn Reporter>,
+    ) -> Result<(Self, mpsc::Receiver<Verdict>), TransferError> {
+        let sizes: Vec<u64> = tasks.iter().map(|task| task.descriptor.size).collect();
+        let (total, largest) = (sizes.iter().sum::<u64>(), sizes.iter().max().copied().unwrap_or(0));
+        // Three rounds at most: as downloaded, after a bad present blob, and once more from zero.
+        let (sender, verdicts) = mpsc::channel(4 * tasks.len());
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(tasks.len());
+        let followers = Followers::start(threads, Arc::clone(reporter), sender.clone())
+            .map_err(TransferError::Threads)?;
+        let engine = Self {
+            registry: registry.clone(),
+            layout: layout.clone(),
+            schedule: Mutex::new(Schedule::new(
+                sizes,
+                options.segment_size,
+                options.connections,
+                options.connections + SPARE_FILES,
+            )),
+            jobs: tasks.into_iter().map(job).collect(),
+            changed: Notify::new(),
+            followers,
+            windows: WindowBudget::new(WINDOWS),
+            decoding: tokio::sync::Semaphore::new(1),
+            // With several layers the cores have enough to do; one large layer alone would leave all but one idle.
+            hashing: if largest >= LARGE && largest >= total / 2 {
+                Hashing::OwnThread
+            } else {
+                Hashing::Inline
+            },
+            reporter: Arc::clone(reporter),
+            trusted: sender,
+        };
+        Ok((engine, verdicts))
+    }
+
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One connection's life: takes work until it is dropped.
+    async fn work(&self) -> Result<std::convert::Infallible, TransferError> {
+        loop {
+            // Made before the look at the schedule, so that a change in between is not missed.
+            let changed = self.changed.notified();
+            let work = self.schedule().next(Instant::now());
+            match work {
+                Work::Open(at) => self.open(at).await?,
+                Work::Fill(assignment) => self.fill(&assignment).await?,
+                Work::Wait(None) => changed.await,
+                Work::Wait(Some(until)) => {
+                    let _ = tokio::time::timeout_at(until.into(), changed).await;
+                }
+            }
+        }
+    }
+
+    async fn fill(&self, assignment: &Assignment) -> Result<(), TransferError> {
+        let job = &self.jobs[assignment.blob];
+        let filled = self
+            .registry
+            .retrying(&job.budget, job.source.repository(), Some(job.digest()), || {
+                self.attempt(job, assignment)
+            })
+            .await;
+        let mut schedule = self.schedule();
+        if filled.is_err() {
+            // The failure ends the transfer. Until the others hear of it, they must not ask once more for what failed.
+            schedule.stop();
+        }
+        schedule.finished(assignment);
+        drop(schedule);
+        self.changed.notify_waiters();
+        filled
+    }
+
+    /// Opens a blob's staged file, or finds that it needs none.
+    async fn open(&self, at: usize) -> Result<(), TransferError> {
+        let job = &self.jobs[at];
+        let existing = job.state().existing;
+        let (layout, descriptor) = (self.layout.clone(), job.descriptor.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let staging = StagedBlob::stage(&layout, &descriptor.digest, descriptor.size, existing)?;
+            let data = descriptor.embedded_data();
+            if let (Staging::Ready(staged), Some(data)) = (&staging, &data) {
+                staged.restart()?;
+                staged.write_at(data, 0)?;
+            }
+            Ok::<_, LayoutError>((staging, data.is_some()))
+        });
+        let (staging, embedded) = opened.await.map_err(|_| TransferError::Stopped)??;
+        match staging {
+            Staging::Ready(staged) => self.follow_staged(at, staged, embedded),
+            Staging::Present => self.follow_present(at).await?,
+            Staging::HeldBy(holder) => self.wait_for(at, holder),
+        }
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    fn follow_staged(&self, at: usize, staged: StagedBlob, embedded: bool) {
+        let job = &self.jobs[at];
+        let (have, outcome) = match (embedded || job.size() == 0, staged.recovered().clone()) {
+            (true, _) if embedded => (Intervals::prefix(job.size()), Outcome::Embedded),
+            (_, have) if have.is_empty() => (have, Outcome::Downloaded),
+            (_, have) => (have, Outcome::Resumed),
+        };
+        if outcome == Outcome::Resumed {
+            // In how many responses it came nobody knows, nor what befell the disk since: when it does not hold, that
+            // is no word of the registry's against its digest.
+            job.responses.fetch_add(2, Ordering::Relaxed);
+        }
+        job.reused.store(have.len(), Ordering::Relaxed);
+        let staged = Arc::new(staged);
+        job.state().staged = Some(Arc::clone(&staged));
+        job.state().outcome = outcome;
+        self.started(job, have.len(), Phase::Downloading);
+        let followed = self.follow(at, Bytes::Staged(staged));
+        let frontier = have.frontier();
+        self.schedule().opened(at, have);
+        self.followers.advance(&followed, frontier);
+    }
+
+    async fn follow_present(&self, at: usize) -> Result<(), TransferError> {
+        let job = &self.jobs[at];
+        job.state().outcome = Outcome::Present;
+        job.reused.store(job.size(), Ordering::Relaxed);
+        self.schedule().proving(at);
+        if job.present == Present::Trust {
+            let verdict = Verdict { task: at, round: job.state().round, result: Err(Unproven::Trusted) };
+            let _ = self.trusted.try_send(verdict);
+            return Ok(());
+        }
+        let (layout, digest) = (self.layout.clone(), job.digest());
+        let opened = tokio::task::spawn_blocking(move || layout.open_blob(&digest)).await;
+        let file = opened.map_err(|_| TransferError::Stopped)??;
+        self.started(job, job.size(), Phase::Verifying);
+        let followed = self.follow(at, Bytes::Committed(file, self.layout.blob_path(&digest)));
+        self.followers.advance(&followed, job.size());
+        Ok(())
+    }
+
+    fn wait_for(&self, at: usize, holder: String) {
+        let job = &self.jobs[at];
+        if !std::mem::replace(&mut job.state().announced, true) {
+            self.reporter.report(Event::Waiting { digest: Some(job.digest()), holder });
+        }
+        self.schedule().held(at, Instant::now() + LOOK_AGAIN);
+    }
+
+    fn started(&self, job: &Job, bytes: u64, phase: Phase) {
+        let (digest, total) = (job.digest(), job.size());
+        self.reporter.report(Event::BlobStarted { digest, bytes, total, phase });
+    }
+
+    /// Sets a new verifier on the blob's bytes.
+    fn follow(&self, at: usize, bytes: Bytes) -> Arc<Followed> {
+        let job = &self.jobs[at];
+        let (digest, size) = (job.digest(), job.size());
+        let hashing = if size >= LARGE { self.hashing } else { Hashing::Inline };
+        let verifier = BlobVerifier::new(digest, size, job.content)
+            .with_hashing(hashing)
+            .with_window_budget(&self.windows);
+        let mut state = job.state();
+        state.round += 1;
+        let followed = Arc::new(Followed::new(at, state.round, digest, size, bytes, verifier));
+        state.followed = Some(Arc::clone(&followed));
+        followed
+    }
+}
+
+fn job(task: Task) -> Job {
+    Job {
+        task,
+        budget: Budget::new(),
+        responses: AtomicU32::new(0),
+        reused: AtomicU64::new(0),
+        state: Mutex::new(JobState {
+            staged: None,
+            followed: None,
+            outcome: Outcome::Downloaded,
+            existing: Existing::Keep,
+            round: 0,
+            announced: false,
+            restarted: false,
+            done: None,
+        }),
+    }
+}
+
+impl TransferError {
+    /// Whether what was downloaded is worth coming back for.
+    pub fn is_resumable(&self) -> bool {
+        self.kind() == Kind::Network
+    }
+}
