@@ -1,0 +1,122 @@
+//! Proves a whole layout: that every blob has the digest that is its name and the size that descriptors say, that
+//! nothing is missing, that every layer uncompresses to the diff ID that every config claims for it, and that the
+//! documents are what they are said to be (OCI image spec, "Image Layout Specification").
+//!
+//! Guarantees: what is wrong with the content is a finding, never an error, and one bad blob hides no other; every blob is
+//! read once for all images that share it, and each image's claims about it are compared; the same layout gives the same
+//! findings in the same order. What lies in the folder without being referred to is a note, which leaves the layout as
+//! good as it was, but a blob that nothing refers to must still match its own name. Nothing is changed.
+//!
+//! An image that was fetched without its diff IDs being checked is checked like any other. Encrypted layers and the
+//! layers of artifacts have no diff ID that could be. An index that is not whole is fine where its entry in `index.json`
+//! says which platforms were taken; otherwise a manifest that is not there is missing.
+//!
+//! A file that cannot be opened for lack of a permission says nothing about the layout: that is an error, and so is an
+//! `index.json` that cannot be understood.
+
+mod blob;
+mod claims;
+mod error;
+mod files;
+mod prove;
+mod report;
+mod verdict;
+mod walk;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::digest::Digest;
+use crate::layout::Layout;
+use crate::progress::{Event, Phase, Reporter};
+
+pub use error::CheckError;
+pub use report::{Finding, FindingKind, Report};
+
+use prove::Task;
+use verdict::Verdict;
+
+/// How a layout is checked.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How many threads read and hash; one a core when it is not said.
+    pub threads: Option<NonZeroUsize>,
+    /// Set to true, from any thread, it ends the check with [`CheckError::Cancelled`].
+    pub cancelled: Arc<AtomicBool>,
+}
+
+/// Checks a layout. Blocks until everything is read, so not for async code.
+///
+/// # Errors
+/// [`CheckError::Layout`] when `index.json` cannot be understood or something may not be read,
+/// [`CheckError::Cancelled`], [`CheckError::ThreadDied`].
+pub fn check(layout: &Layout, options: &Options, reporter: &Arc<dyn Reporter>) -> Result<Report, CheckError> {
+    let context = Context { layout, reporter, cancelled: &options.cancelled };
+    let index = layout.index()?;
+    let mut walked = walk::walk(&context, &index)?;
+    let files = files::list(layout.root())?;
+    let referred: BTreeSet<Digest> = walked.claims.keys().copied().collect();
+    let unread = referred.iter().chain(&files.blobs).copied().collect::<BTreeSet<_>>();
+    let unread = unread.into_iter().filter(|digest| !walked.verdicts.contains_key(digest));
+    let tasks = unread
+        .map(|digest| Task {
+            digest,
+            algorithms: walked.claims.get(&digest).map(claims::Claims::algorithms).unwrap_or_default(),
+            size: fs::metadata(layout.blob_path(&digest)).map_or(0, |metadata| metadata.len()),
+        })
+        .collect();
+    let threads =
+        options.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    walked.verdicts.extend(prove::prove(&context, tasks, threads)?);
+    Ok(conclude(layout, walked, files))
+}
+
+fn conclude(layout: &Layout, walked: walk::Walked, files: files::Files) -> Report {
+    let mut findings = walked.findings;
+    findings.extend(files.strays);
+    let (mut blobs, mut bytes) = (0, 0);
+    for (digest, verdict) in &walked.verdicts {
+        if let Verdict::Proven { size, .. } = verdict {
+            blobs += 1;
+            bytes += size;
+        }
+        findings.extend(verdict.findings(*digest, walked.claims.get(digest), walked.is_partial));
+    }
+    findings.sort();
+    findings.dedup();
+    Report {
+        layout: layout.root().to_owned(),
+        ok: findings.iter().all(|finding| finding.kind.is_note()),
+        images: walked.images.len(),
+        blobs,
+        bytes,
+        findings,
+    }
+}
+
+/// What every part of a check needs.
+struct Context<'a> {
+    layout: &'a Layout,
+    reporter: &'a Arc<dyn Reporter>,
+    cancelled: &'a AtomicBool,
+}
+
+impl Context<'_> {
+    fn proceed(&self) -> Result<(), CheckError> {
+        if self.cancelled.load(Ordering::Relaxed) { Err(CheckError::Cancelled) } else { Ok(()) }
+    }
+
+    fn started(&self, digest: Digest, total: u64) {
+        self.reporter.report(Event::BlobStarted { digest, bytes: 0, total, phase: Phase::Verifying });
+    }
+
+    fn verified(&self, digest: Digest, size: u64, diff_id: Option<Digest>) {
+        self.reporter.report(Event::BlobVerified { digest, bytes: size, total: size, diff_id });
+    }
+}
+
+#[cfg(test)]
+mod tests;

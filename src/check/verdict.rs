@@ -1,0 +1,84 @@
+//! What reading a blob showed, apart from what is claimed about it, and the findings that the two make together.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::blob::path_of;
+use super::claims::{Claims, DiffIdClaim};
+use super::report::{Finding, FindingKind};
+use crate::digest::{Algorithm, Digest};
+use crate::verify::VerifyError;
+
+/// What is known of a blob once its file was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Its content has the digest that is its name.
+    Proven {
+        size: u64,
+        /// The diff IDs that were computed, or why one cannot be.
+        diff_ids: BTreeMap<Algorithm, Result<Digest, String>>,
+    },
+    /// Its content has not.
+    Wrong { size: u64, reason: String },
+    /// There is no content that could be read.
+    Missing { reason: String },
+}
+
+impl Verdict {
+    pub(super) fn wrong(error: &VerifyError, size: u64) -> Self {
+        let reason = match error {
+            VerifyError::DigestMismatch { found, .. } => format!("its content has the digest {found}"),
+            VerifyError::SizeMismatch { .. } | VerifyError::Oversize { .. } => {
+                "it changed while it was read".to_owned()
+            }
+            error => error.to_string(),
+        };
+        Self::Wrong { size, reason }
+    }
+
+    pub(super) fn unreadable(error: &io::Error, size: u64) -> Self {
+        Self::Missing { reason: format!("its {size} bytes cannot be read: {error}") }
+    }
+
+    /// The findings about the blob.
+    pub(super) fn findings(&self, digest: Digest, claims: Option<&Claims>, is_partial: bool) -> Vec<Finding> {
+        let finding =
+            |kind, detail| Finding { kind, digest: Some(digest), path: Some(path_of(&digest)), detail };
+        match (self, claims) {
+            (Self::Proven { size, diff_ids }, Some(claims)) => {
+                let diff_ids = claims.diff_ids().iter().filter_map(|claim| {
+                    let detail = contradiction(claim, diff_ids.get(&claim.diff_id.algorithm()))?;
+                    Some(finding(FindingKind::DiffIdMismatch, detail))
+                });
+                claims.wrong_sizes(digest, *size).chain(diff_ids).collect()
+            }
+            (Self::Proven { .. }, None) => {
+                let doubt = if is_partial { ", as far as its documents could be followed" } else { "" };
+                let detail = format!("nothing that index.json names refers to it{doubt}");
+                vec![finding(FindingKind::Unreferenced, detail)]
+            }
+            (Self::Wrong { size, reason }, claims) => {
+                let sizes = claims.into_iter().flat_map(|claims| claims.wrong_sizes(digest, *size));
+                sizes.chain([finding(FindingKind::DigestMismatch, reason.clone())]).collect()
+            }
+            (Self::Missing { reason }, Some(claims)) => {
+                vec![finding(FindingKind::Missing, format!("{reason}; it is {}", claims.referrers()))]
+            }
+            (Self::Missing { reason }, None) => vec![finding(FindingKind::Stray, reason.clone())],
+        }
+    }
+}
+
+/// How a claimed diff ID differs from the computed one, if it does.
+fn contradiction(claim: &DiffIdClaim, computed: Option<&Result<Digest, String>>) -> Option<String> {
+    let found = match computed {
+        Some(Ok(found)) if *found == claim.diff_id => return None,
+        Some(Ok(found)) => format!("its content has {found}"),
+        Some(Err(reason)) => reason.clone(),
+        None => "it was not computed".to_owned(),
+    };
+    let DiffIdClaim { diff_id, config, manifest, layer } = claim;
+    Some(format!(
+        "config {config} claims the diff ID {diff_id} for layer {layer} of manifest {manifest}, and {found}"
+    ))
+}
