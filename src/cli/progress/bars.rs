@@ -1,0 +1,233 @@
+//! Progress bars: one for each blob that is being worked on, as many as fit, and one for all together below.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use ocipull::digest::Digest;
+use ocipull::progress::{Event, Phase};
+use ocipull::text::printable;
+
+use super::plain::waits;
+use super::{counted, doing};
+
+/// More bars than these push what matters off the screen.
+const VISIBLE: usize = 10;
+
+/// A blob smaller than this is done before its bar could be read.
+const SMALLEST: u64 = 256 << 10;
+
+/// How often a bar moves although nothing happens, so that it does not look dead.
+const TICK: Duration = Duration::from_millis(200);
+
+/// The bars of all blobs that are being worked on.
+#[derive(Debug)]
+pub(super) struct Bars {
+    all: MultiProgress,
+    /// The bar below, while a reference is being fetched.
+    total: Option<ProgressBar>,
+    blobs: HashMap<Digest, Blob>,
+    visible: usize,
+    planned: u64,
+    /// Bytes downloaded of blobs that are done.
+    finished: u64,
+}
+
+/// A blob that is being worked on.
+#[derive(Debug)]
+struct Blob {
+    bar: Option<ProgressBar>,
+    /// Bytes that were there at the start.
+    reused: u64,
+    downloaded: u64,
+}
+
+impl Bars {
+    pub(super) fn new(all: MultiProgress) -> Self {
+        Self { all, total: None, blobs: HashMap::new(), visible: 0, planned: 0, finished: 0 }
+    }
+
+    /// Shows an event; what belongs above the bars is given back as a line.
+    pub(super) fn show(&mut self, event: &Event) -> Option<String> {
+        match event {
+            Event::Resolved { reference, .. } => self.say(format!("{}: resolved", printable(reference))),
+            Event::Planned { reference, blobs, bytes, .. } => self.plan(reference, *blobs, *bytes),
+            Event::BlobStarted { digest, bytes, total, phase } => {
+                let reused = if *phase == Phase::Downloading { *bytes } else { 0 };
+                self.blobs.insert(*digest, Blob { bar: None, reused, downloaded: 0 });
+                self.advance(*digest, *bytes, *total, *phase);
+            }
+            Event::BlobProgress { digest, bytes, total, phase } => {
+                self.advance(*digest, *bytes, *total, *phase);
+            }
+            Event::BlobVerified { digest, .. } => self.finish(digest),
+            Event::Waiting { digest: Some(digest), holder } => self.wait(*digest, holder),
+            Event::Retry { .. } | Event::Waiting { .. } => return waits(event),
+            Event::Finished { .. } => self.end(),
+            _ => {}
+        }
+        None
+    }
+
+    fn say(&mut self, message: String) {
+        let total = self.total.get_or_insert_with(|| {
+            let total = self.all.add(ProgressBar::new(0).with_style(style("{spinner} {wide_msg}")));
+            total.enable_steady_tick(TICK);
+            total
+        });
+        total.set_message(message);
+    }
+
+    fn plan(&mut self, reference: &str, blobs: usize, bytes: u64) {
+        self.planned += bytes;
+        self.say(format!("{}, {}", counted(blobs, "blob"), printable(reference)));
+        if let Some(total) = self.total.as_ref().filter(|_| self.planned > 0) {
+            total.set_style(style(
+                "{spinner} {bar:20} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left  {wide_msg}",
+            ));
+            total.set_length(self.planned);
+            total.reset_eta();
+        }
+    }
+
+    fn advance(&mut self, digest: Digest, bytes: u64, total: u64, phase: Phase) {
+        self.open(digest, total);
+        let Some(blob) = self.blobs.get_mut(&digest) else { return };
+        if phase == Phase::Downloading {
+            blob.downloaded = bytes.saturating_sub(blob.reused);
+        }
+        if let Some(bar) = &blob.bar {
+            bar.set_length(total);
+            bar.set_position(bytes);
+            bar.set_message(doing(phase));
+        }
+        let downloading: u64 = self.blobs.values().map(|blob| blob.downloaded).sum();
+        if let Some(total) = &self.total {
+            total.set_position(self.finished + downloading);
+        }
+    }
+
+    /// Gives a blob its bar where one fits.
+    fn open(&mut self, digest: Digest, total: u64) {
+        let blob = self.blobs.entry(digest).or_insert(Blob { bar: None, reused: 0, downloaded: 0 });
+        if blob.bar.is_some() || self.visible >= VISIBLE || total < SMALLEST {
+            return;
+        }
+        let bar = ProgressBar::new(total).with_prefix(digest.hex()[..12].to_owned()).with_style(style(
+            "  {prefix} {bar:14} {binary_bytes:>10}/{binary_total_bytes:<10} {binary_bytes_per_sec:>12} {wide_msg}",
+        ));
+        blob.bar = Some(match &self.total {
+            Some(total) => self.all.insert_before(total, bar),
+            None => self.all.add(bar),
+        });
+        self.visible += 1;
+    }
+
+    fn wait(&mut self, digest: Digest, holder: &str) {
+        self.open(digest, SMALLEST);
+        if let Some(bar) = self.blobs.get(&digest).and_then(|blob| blob.bar.as_ref()) {
+            bar.set_message(format!("waiting for {}", printable(holder)));
+        }
+    }
+
+    fn finish(&mut self, digest: &Digest) {
+        let Some(blob) = self.blobs.remove(digest) else { return };
+        self.finished += blob.downloaded;
+        if let Some(bar) = blob.bar {
+            bar.finish_and_clear();
+            self.all.remove(&bar);
+            self.visible -= 1;
+        }
+    }
+
+    /// A reference is done: blobs that it left unfinished are of no concern any more.
+    fn end(&mut self) {
+        let left: Vec<Digest> = self.blobs.keys().copied().collect();
+        for digest in left {
+            self.finish(&digest);
+        }
+        if let Some(total) = self.total.take() {
+            total.finish_and_clear();
+            self.all.remove(&total);
+        }
+        (self.planned, self.finished) = (0, 0);
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style =
+        ProgressStyle::with_template(template).expect("invariant: the template is one of those above");
+    style.progress_chars("=> ")
+}
+
+#[cfg(test)]
+mod tests {
+    use indicatif::ProgressDrawTarget;
+
+    use super::*;
+
+    fn bars() -> Bars {
+        Bars::new(MultiProgress::with_draw_target(ProgressDrawTarget::hidden()))
+    }
+
+    fn started(at: u64, phase: Phase) -> Event {
+        let digest = Digest::sha256(&at.to_be_bytes());
+        Event::BlobStarted { digest, bytes: 100, total: 1 << 20, phase }
+    }
+
+    /// 120 blobs at once are ten bars, and each that ends makes room for another.
+    #[test]
+    fn few_bars_are_visible() {
+        let mut bars = bars();
+        for at in 0..120 {
+            bars.show(&started(at, Phase::Downloading));
+        }
+        assert_eq!(bars.visible, VISIBLE);
+        let done = Digest::sha256(&0_u64.to_be_bytes());
+        bars.show(&Event::BlobVerified { digest: done, bytes: 0, total: 0, diff_id: None });
+        assert_eq!(bars.visible, VISIBLE - 1);
+        let late = Digest::sha256(&119_u64.to_be_bytes());
+        bars.show(&Event::BlobProgress {
+            digest: late,
+            bytes: 200,
+            total: 1 << 20,
+            phase: Phase::Downloading,
+        });
+        assert_eq!(bars.visible, VISIBLE);
+        bars.show(&Event::Finished { reference: "a".into(), status: "fetched" });
+        assert_eq!(bars.visible, 0);
+    }
+
+    /// The bar below counts what is downloaded: not what was there, and not what is only proven.
+    #[test]
+    fn the_total_counts_downloads() {
+        let mut bars = bars();
+        bars.show(&Event::Planned { reference: "a".into(), blobs: 2, bytes: 1000, reused: 100 });
+        bars.show(&started(1, Phase::Downloading));
+        bars.show(&started(2, Phase::Verifying));
+        let position = |bars: &Bars| bars.total.as_ref().map(ProgressBar::position);
+        assert_eq!(position(&bars), Some(0));
+        assert_eq!(bars.total.as_ref().unwrap().length(), Some(1000));
+        let (one, two) = (Digest::sha256(&1_u64.to_be_bytes()), Digest::sha256(&2_u64.to_be_bytes()));
+        bars.show(&Event::BlobProgress {
+            digest: one,
+            bytes: 300,
+            total: 1 << 20,
+            phase: Phase::Downloading,
+        });
+        bars.show(&Event::BlobProgress { digest: two, bytes: 900, total: 1 << 20, phase: Phase::Verifying });
+        bars.show(&Event::BlobProgress { digest: one, bytes: 50, total: 1 << 20, phase: Phase::Verifying });
+        assert_eq!(position(&bars), Some(200));
+        bars.show(&Event::BlobVerified { digest: one, bytes: 300, total: 300, diff_id: None });
+        assert_eq!(position(&bars), Some(200));
+    }
+
+    /// Who is waited for is said at the blob's bar.
+    #[test]
+    fn a_wait_names_its_holder() {
+        let mut bars = bars();
+        let digest = Digest::sha256(b"");
+        bars.show(&Event::Waiting { digest: Some(digest), holder: "process 7\u{1b}".into() });
+        assert_eq!(bars.blobs[&digest].bar.as_ref().unwrap().message(), "waiting for process 7\\u{1b}");
+    }
+}
