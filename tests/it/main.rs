@@ -1,0 +1,20 @@
+//! The integration tests: one binary, one file a behaviour, and `support` beside them.
+//!
+//! Every test talks to servers on loopback that it started itself, on ports that the system picked, and writes
+//! into a temporary folder of its own, so that all of them run at once and none needs a network.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test, and the line says enough")]
+
+mod access;
+mod asking;
+mod confusion;
+mod faults;
+mod fetch;
+mod integrity;
+mod platforms;
+mod resolving;
+mod resume;
+mod secure;
+mod support;
+mod support_self;
+mod together;
