@@ -206,6 +206,9 @@ async fn inspect(
     Ok(Inspection { name, descriptor, index, images, raw })
 }
 
+/// The most bytes that all manifests, and all configs, of one index may have together: they are all in memory at a time.
+const MOST_BYTES: u64 = 64 << 20;
+
 /// The manifests that an index lists, then those of the indexes nested in it.
 async fn listed(
     place: &Place<'_>,
@@ -214,7 +217,7 @@ async fn listed(
 ) -> Result<Vec<(Descriptor, ImageManifest)>, InspectError> {
     let mut images = Vec::new();
     let mut seen = BTreeSet::from([index]);
-    let (mut level, mut count) = (entries, 0);
+    let (mut level, mut count, mut bytes) = (entries, 0, 0_u64);
     for _ in 0..DEEPEST {
         count += level.len();
         if count > MOST_ENTRIES {
@@ -224,7 +227,12 @@ async fn listed(
             let is_attestation = entry.platform.as_ref().is_some_and(Platform::is_unknown);
             !is_attestation && (entry.media_type.is_index() || entry.media_type.is_image_manifest())
         };
-        let documents = level.into_iter().filter(wanted).map(|entry| async move {
+        let wanted: Vec<Descriptor> = level.into_iter().filter(wanted).collect();
+        bytes = wanted.iter().map(|entry| entry.size).fold(bytes, u64::saturating_add);
+        if bytes > MOST_BYTES {
+            break;
+        }
+        let documents = wanted.into_iter().map(|entry| async move {
             let manifest = place.manifest(&entry).await?;
             Ok::<_, InspectError>((entry, manifest))
         });
@@ -240,6 +248,10 @@ async fn listed(
             }
         }
         if level.is_empty() {
+            let configs = images.iter().map(|(_, image)| image.config().size);
+            if configs.fold(0, u64::saturating_add) > MOST_BYTES {
+                break;
+            }
             return Ok(images);
         }
     }
@@ -374,7 +386,8 @@ pub enum InspectError {
     },
     /// Indexes are nested too deep, in a cycle, or have too many entries.
     #[error(
-        "the index {digest} goes too far: at most {MOST_ENTRIES} entries, {DEEPEST} levels deep, are looked at"
+        "the index {digest} goes too far: at most {MOST_ENTRIES} entries, {DEEPEST} levels deep, of {} MiB together are \
+         looked at", MOST_BYTES >> 20
     )]
     IndexLimit {
         /// The outermost index.

@@ -134,10 +134,15 @@ fn given(access: &RegistryArgs) -> Result<Option<Credentials>, SettingsError> {
         return basic(username, read_password(stdin.lock())?).map(Some);
     }
     match &access.registry_token {
-        Some(token) if token.reveal().is_empty() => Err(SettingsError::EmptyToken),
+        // Anything else could not be sent in a header, and the request would go out without it.
+        Some(token) if !is_header_text(token.reveal()) => Err(SettingsError::EmptyToken),
         Some(token) => Ok(Some(Credentials::RegistryToken(token.reveal().to_owned()))),
         None => Ok(None),
     }
+}
+
+fn is_header_text(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn basic(username: &str, password: String) -> Result<Credentials, SettingsError> {
@@ -199,8 +204,8 @@ pub(crate) enum SettingsError {
     /// No password.
     #[error("there is no password on standard input")]
     EmptyPassword,
-    /// No token.
-    #[error("the registry token is empty")]
+    /// No token, or none that could be sent.
+    #[error("the registry token is empty, or has characters that no header can carry")]
     EmptyToken,
     /// No password that anybody has.
     #[error("the password on standard input is longer than {LONGEST_PASSWORD} bytes")]
