@@ -23,7 +23,6 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::digest::Digest;
-use crate::failure::{Failure as _, Kind};
 use crate::layout::intervals::Intervals;
 use crate::layout::{Existing, Layout, LayoutError, StagedBlob, Staging};
 use crate::manifest::Descriptor;
@@ -419,12 +418,5 @@ fn job(task: Task) -> Job {
             restarted: false,
             done: None,
         }),
-    }
-}
-
-impl TransferError {
-    /// Whether what was downloaded is worth coming back for.
-    pub fn is_resumable(&self) -> bool {
-        self.kind() == Kind::Network
     }
 }
