@@ -274,7 +274,7 @@ fn documents_that_are_odd_and_harmless() {
 #[test]
 fn documents_past_their_caps_are_refused() {
     let registry = FaultRegistry::start();
-    let big = changed(|manifest| manifest["annotations"] = json!({ "x": "y".repeat(5 * MIB) }));
+    let big = changed(|manifest| manifest["annotations"] = json!({ "x": "y".repeat(48 * MIB) }));
     let pushed = registry.push(Built::raw(MANIFEST, big));
     for fault in [None, Some(Fault::Chunked)] {
         registry.clear_requests();
@@ -283,7 +283,8 @@ fn documents_past_their_caps_are_refused() {
         }
         refused(&registry, &pushed, 6);
         let sent: u64 = registry.requests().iter().map(Request::body_sent).sum();
-        assert!(sent < 5 * MIB as u64, "{sent}");
+        // What the kernel's buffers on both sides took counts as sent, and is some MiB.
+        assert!(sent < 24 * MIB as u64, "{sent}");
     }
     registry.mend();
     let pushed = registry.push(image().layer("x").config_bytes(text(9 * MIB)));
