@@ -1,97 +1,191 @@
-//! Durable changes: the only file that renames and fsyncs.
+//! The layout's durable changes, with the layout's errors; how they are done is `durable`'s.
 //!
 //! Guarantees: a file under its final name is whole, whatever happens (kill, power loss); an error at fsync or close is
-//! an error of the operation. A failed fsync is never retried on the same file, because the kernel may have dropped the
-//! pages and would call the second one a success: the caller throws the file away.
+//! an error of the operation. A failed fsync is never retried on the same file: the caller throws the file away.
+//!
+//! A layout may come from elsewhere, so what stands in it is not trusted: below the layout's own folder no symbolic link is
+//! followed, no pipe is waited for, and no file that has another name too is written into.
 //!
 //! Every file is created with mode 0644 and every folder with 0755, less the umask.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::{LayoutError, Operation};
+use crate::durable;
 
-/// What a file is opened for, its mode included.
-pub(crate) fn file_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
+impl From<durable::Failed> for LayoutError {
+    fn from(failed: durable::Failed) -> Self {
+        let operation = match failed.operation {
+            durable::Operation::Open => Operation::Open,
+            durable::Operation::Create => Operation::Create,
+            durable::Operation::CreateFolder => Operation::CreateFolder,
+            durable::Operation::Write => Operation::Write,
+            durable::Operation::Sync => Operation::Sync,
+            durable::Operation::Rename => Operation::Rename,
+        };
+        Self::io(operation, &failed.path, failed.source)
+    }
+}
+
+/// What a file of a layout is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// To be read.
+    Read,
+    /// To be read and written where it stands; it is made when it is missing.
+    Write,
+    /// To be written as a new file: what stood there goes.
+    Replace,
+}
+
+impl Access {
+    fn options(self) -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.read(true).write(self != Self::Read).create(self == Self::Write).truncate(false);
+        options.create_new(self == Self::Replace);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt as _;
+            // What a pipe's other end does is found out afterwards and never waited for.
+            let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+            options.mode(0o644).custom_flags(flags.bits().cast_signed());
+        }
+        options
+    }
+}
+
+/// Opens a regular file of a layout, by its own name and not through a link; `None` when nothing is there, for a file that
+/// is made its folder.
+///
+/// # Errors
+/// [`LayoutError::Misplaced`] when something else is there, and for [`Access::Write`] a file with a second name, which may
+/// be anybody's; [`LayoutError::Io`].
+pub(crate) fn open(path: &Path, access: Access) -> Result<Option<File>, LayoutError> {
+    // Where the system knows no flag for it, links are looked for.
+    if cfg!(not(unix)) {
+        refuse_other_than_file(path)?;
+    }
+    if access == Access::Replace
+        && let Err(error) = remove_file(path)
+    {
+        refuse_other_than_file(path)?;
+        return Err(error);
+    }
+    let file = match access.options().open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            // A link, a pipe without a reader, a socket: each refuses in its own way.
+            refuse_other_than_file(path)?;
+            let operation = if access == Access::Read { Operation::Open } else { Operation::Create };
+            return Err(LayoutError::io(operation, path, error));
+        }
+    };
+    let metadata = file.metadata().map_err(|error| LayoutError::io(Operation::Open, path, error))?;
+    if !metadata.is_file() {
+        return Err(LayoutError::misplaced_file(path, kind_of(&metadata)));
+    }
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
-    options
+    if access == Access::Write && std::os::unix::fs::MetadataExt::nlink(&metadata) > 1 {
+        return Err(LayoutError::misplaced_file(path, "a hard link"));
+    }
+    Ok(Some(file))
+}
+
+fn refuse_other_than_file(path: &Path) -> Result<(), LayoutError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(LayoutError::misplaced_file(path, kind_of(&metadata))),
+        _ => Ok(()),
+    }
+}
+
+fn kind_of(metadata: &fs::Metadata) -> &'static str {
+    if metadata.is_symlink() {
+        "a symbolic link"
+    } else if metadata.is_dir() {
+        "a folder"
+    } else if metadata.is_file() {
+        "a file"
+    } else {
+        "a pipe or a device"
+    }
+}
+
+/// Makes a folder inside of a layout, each step of the way from `root` on a folder itself. `root` may be a link: that is
+/// the user's own choice.
+///
+/// # Errors
+/// [`LayoutError::Misplaced`] when something else is there, a link to a folder among that; [`LayoutError::Io`].
+pub(crate) fn create_own_folder(root: &Path, folder: &Path) -> Result<(), LayoutError> {
+    create_folder(root)?;
+    for path in steps(root, folder) {
+        if !is_own_folder(&path)? {
+            create_folder(&path)?;
+            // Somebody may have put a link there meanwhile.
+            is_own_folder(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn steps(root: &Path, folder: &Path) -> Vec<PathBuf> {
+    let below = folder.strip_prefix(root).expect("invariant: the folder is inside of the layout");
+    let step = |path: &mut PathBuf, component: std::path::Component<'_>| {
+        path.push(component);
+        Some(path.clone())
+    };
+    below.components().scan(root.to_path_buf(), step).collect()
+}
+
+/// Whether a folder of a layout is there.
+///
+/// # Errors
+/// As [`create_own_folder`].
+pub(crate) fn is_own_folder(path: &Path) -> Result<bool, LayoutError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(true),
+        Ok(metadata) => Err(LayoutError::Misplaced {
+            path: path.to_owned(),
+            found: kind_of(&metadata),
+            wanted: "a folder",
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(LayoutError::io(Operation::Open, path, error)),
+    }
 }
 
 /// Makes `path` and its missing parents, and makes their names durable.
 pub(crate) fn create_folder(path: &Path) -> Result<(), LayoutError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o755);
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        create_folder(parent)?;
-    }
-    match builder.create(path) {
-        Ok(()) => {}
-        // Another process was faster; what it made serves as well.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        Err(error) => return Err(LayoutError::io(Operation::CreateFolder, path, error)),
-    }
-    sync_folder(parent.unwrap_or(Path::new(".")))
+    durable::create_folder(path, durable::Access::Shared).map_err(LayoutError::from)
 }
 
 /// Makes the file's bytes durable.
 pub(crate) fn sync_file(file: &File, path: &Path) -> Result<(), LayoutError> {
-    file.sync_all().map_err(|error| LayoutError::io(Operation::Sync, path, error))
+    durable::sync_file(file, path).map_err(LayoutError::from)
 }
 
-/// Makes the names in a folder durable. Windows has no such call: its file systems journal names by themselves.
+/// Makes the names in a folder durable.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), LayoutError> {
-    #[cfg(unix)]
-    {
-        let folder = File::open(path).map_err(|error| LayoutError::io(Operation::Open, path, error))?;
-        match folder.sync_all() {
-            // Some file systems (a few network and FUSE ones) cannot sync a folder, and say so with EINVAL.
-            Err(error) if error.kind() != std::io::ErrorKind::InvalidInput => {
-                Err(LayoutError::io(Operation::Sync, path, error))
-            }
-            _ => Ok(()),
-        }
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = path;
-        Ok(())
-    }
+    durable::sync_folder(path).map_err(LayoutError::from)
 }
 
 /// Gives a file its final name, replacing what stood there. The caller syncs the file before and the folder after.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), LayoutError> {
-    fs::rename(from, to).map_err(|error| LayoutError::io(Operation::Rename, to, error))
+    durable::rename(from, to).map_err(LayoutError::from)
 }
 
 /// Writes a small file durably: beside its target as `temporary`, then renamed over it, the folder synced.
 ///
 /// `temporary` must be on the same file system and belong to the caller alone (the layout's lock is held).
 pub(crate) fn write_file(target: &Path, temporary: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
-    let written = write_and_sync(temporary, bytes).and_then(|()| rename(temporary, target));
-    if written.is_err() {
-        let _ = fs::remove_file(temporary);
-        return written;
-    }
-    sync_folder(target.parent().unwrap_or(Path::new(".")))
+    durable::put_in_place(open_new(temporary)?, target, temporary, bytes).map_err(LayoutError::from)
 }
 
-fn write_and_sync(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
-    let mut file = file_options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)
-        .map_err(|error| LayoutError::io(Operation::Create, path, error))?;
-    file.write_all(bytes).map_err(|error| LayoutError::io(Operation::Write, path, error))?;
-    sync_file(&file, path)
+/// Makes a new file in a folder that is there. What stood under its name goes, and is not written into.
+pub(crate) fn open_new(path: &Path) -> Result<File, LayoutError> {
+    open(path, Access::Replace)?
+        .ok_or_else(|| LayoutError::io(Operation::Create, path, std::io::ErrorKind::NotFound.into()))
 }
 
 /// Removes a file; one that is gone already is fine.
@@ -108,10 +202,9 @@ pub(crate) fn remove_file(path: &Path) -> Result<(), LayoutError> {
 pub(crate) fn is_still_at(file: &File, path: &Path) -> Result<bool, LayoutError> {
     let io = |error| LayoutError::io(Operation::Open, path, error);
     let held = same_file::Handle::from_file(file.try_clone().map_err(io)?).map_err(io)?;
-    match same_file::Handle::from_path(path) {
-        Ok(there) => Ok(there == held),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(io(error)),
+    match open(path, Access::Read)? {
+        Some(there) => Ok(same_file::Handle::from_file(there).map_err(io)? == held),
+        None => Ok(false),
     }
 }
 

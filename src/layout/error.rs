@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::index::Relation;
 use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
 use crate::manifest::ManifestError;
@@ -58,11 +59,27 @@ pub enum LayoutError {
         /// The folder.
         path: PathBuf,
     },
+    /// A layout was to be there, and the folder holds other things.
+    #[error("{} is not an OCI image layout: it holds files but no oci-layout", path.display())]
+    NoLayout {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The path is something other than a folder.
     #[error("{} is not a folder", path.display())]
     NotAFolder {
         /// The path.
         path: PathBuf,
+    },
+    /// Something else stands where a layout has a file or a folder of its own. It is neither followed nor removed.
+    #[error("{} is {found}, where a layout has {wanted}", path.display())]
+    Misplaced {
+        /// Where it stands.
+        path: PathBuf,
+        /// What it is: `a symbolic link`.
+        found: &'static str,
+        /// What a layout has there: `a folder`.
+        wanted: &'static str,
     },
     /// There is nothing at the path.
     #[error("there is no layout at {}", path.display())]
@@ -109,8 +126,20 @@ pub enum LayoutError {
         name: String,
         /// Which image has it.
         holder: String,
-        /// Whether that image is another platform of the same one.
-        same_image: bool,
+        /// What that is to the image that wants it.
+        relation: Relation,
+    },
+    /// What is to be named is not what was proven.
+    #[error("{digest} cannot be named: what was proven is something else")]
+    NotProven {
+        /// What was to be named.
+        digest: Digest,
+    },
+    /// Another process wrote an entry of `index.json` that was about to be replaced.
+    #[error("{}: another process has changed an image meanwhile", path.display())]
+    EntryChanged {
+        /// The layout.
+        path: PathBuf,
     },
     /// No image goes by the name.
     #[error("{}: {reason}", path.display())]
@@ -155,6 +184,10 @@ impl LayoutError {
         Self::Io { operation, path: path.to_owned(), source }
     }
 
+    pub(crate) fn misplaced_file(path: &Path, found: &'static str) -> Self {
+        Self::Misplaced { path: path.to_owned(), found, wanted: "a regular file" }
+    }
+
     pub(crate) fn unreadable(path: &Path, reason: impl Into<String>) -> Self {
         Self::Unreadable { path: path.to_owned(), reason: reason.into() }
     }
@@ -164,25 +197,49 @@ impl Failure for LayoutError {
     fn kind(&self) -> Kind {
         match self {
             Self::NotALayout { .. }
+            | Self::NoLayout { .. }
             | Self::NotAFolder { .. }
+            | Self::Misplaced { .. }
             | Self::Missing { .. }
             | Self::Unreadable { .. }
             | Self::Held { .. } => Kind::Layout,
-            Self::BadBlob { .. } | Self::BadDocument { .. } | Self::MissingBlob { .. } => Kind::Integrity,
+            Self::BadBlob { .. }
+            | Self::BadDocument { .. }
+            | Self::MissingBlob { .. }
+            | Self::NotProven { .. } => Kind::Integrity,
             Self::NameTaken { .. } | Self::Ambiguous { .. } => Kind::Usage,
             Self::NoSuchImage { .. } => Kind::NotFound,
-            Self::Io { .. } => Kind::Other,
+            Self::EntryChanged { .. } | Self::Io { .. } => Kind::Other,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::NotALayout { .. } => {
+            Self::NotALayout { .. } | Self::NotAFolder { .. } => {
                 Some("name a folder that is absent, empty or a layout".to_owned())
             }
+            Self::NoLayout { .. } => Some("name a folder that holds oci-layout and index.json".to_owned()),
+            Self::Missing { path } => {
+                Some(format!("`ocipull fetch REF {}` makes a layout there", path.display()))
+            }
+            Self::Misplaced { .. } => Some(
+                "remove it if it was not put there on purpose, or choose another folder".to_owned(),
+            ),
+            Self::Unreadable { .. } => Some(
+                "mend or restore the file, or choose another folder; it is left as it is, since other tools name their \
+                 images there too"
+                    .to_owned(),
+            ),
+            Self::EntryChanged { .. } => Some("run the same command again".to_owned()),
             Self::Ambiguous { path, .. } => Some(format!("say which one: {}:NAME", path.display())),
-            Self::NameTaken { same_image: true, .. } => Some(
-                "give this platform a name of its own with `--ref-name =TEXT`, or take the name over with `--replace`"
+            Self::NameTaken { relation: Relation::ItsIndex, .. } => Some(
+                "the image is there as part of an index, or can be added to it with several `--platform`; to have it \
+                 by itself, give it a name of its own with `--ref-name =TEXT`, or take the name over with `--replace`"
+                    .to_owned(),
+            ),
+            Self::NameTaken { relation: Relation::OtherPlatform, .. } => Some(
+                "fetch the platforms together with one `--platform` for each, give this one a name of its own with \
+                 `--ref-name =TEXT`, or take the name over with `--replace`"
                     .to_owned(),
             ),
             Self::NameTaken { .. } => Some(

@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::atomic;
+use super::atomic::{self, Access};
 use super::error::{LayoutError, Operation};
 use super::intervals::Intervals;
 use crate::digest::Digest;
@@ -50,13 +50,8 @@ impl Journal {
     /// Opens or starts the journal at `path`. The staged file's lock is held, so nobody else writes here.
     pub(crate) fn open(path: &Path, digest: &Digest, size: u64) -> Result<(Self, Intervals), LayoutError> {
         let io = |operation| move |error| LayoutError::io(operation, path, error);
-        let mut file = atomic::file_options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(io(Operation::Open))?;
+        let mut file = atomic::open(path, Access::Write)?
+            .ok_or_else(|| io(Operation::Create)(std::io::ErrorKind::NotFound.into()))?;
         let record = read_from(&mut file, digest, size).map_err(io(Operation::Read))?;
         file.set_len(record.sound).map_err(io(Operation::Write))?;
         file.seek(SeekFrom::End(0)).map_err(io(Operation::Write))?;
@@ -92,14 +87,15 @@ impl Journal {
 
 /// What the journal at `path` says of this blob, without touching it. No journal, or an unreadable one, says nothing.
 pub(crate) fn read(path: &Path, digest: &Digest, size: u64) -> Record {
-    File::open(path).and_then(|mut file| read_from(&mut file, digest, size)).unwrap_or_default()
+    let file = atomic::open(path, Access::Read).ok().flatten();
+    file.and_then(|mut file| read_from(&mut file, digest, size).ok()).unwrap_or_default()
 }
 
 /// Whether the journal at `path`, whichever blob's it is, tells of any bytes.
 pub(crate) fn tells_anything(path: &Path) -> bool {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
-    read.is_ok()
+    let file = atomic::open(path, Access::Read).ok().flatten();
+    file.is_some_and(|file| file.take(LONGEST).read_to_end(&mut bytes).is_ok())
         && bytes
             .split_inclusive(|byte| *byte == b'\n')
             .map_while(checked)

@@ -9,7 +9,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::atomic;
+use super::atomic::{self, Access};
 use super::error::{LayoutError, Operation};
 
 /// How long the lock of another process is waited for. A commit takes milliseconds, so a minute means trouble.
@@ -37,7 +37,7 @@ impl LayoutLock {
         let started = Instant::now();
         let mut announced = false;
         loop {
-            match Self::try_acquire(folder, &path)? {
+            match Self::attempt(layout, folder, &path)? {
                 Attempt::Held(lock) => return Ok(lock),
                 Attempt::Vanished => {}
                 Attempt::Busy(holder) => {
@@ -58,15 +58,18 @@ impl LayoutLock {
         }
     }
 
-    fn try_acquire(folder: &Path, path: &Path) -> Result<Attempt, LayoutError> {
-        atomic::create_folder(folder)?;
-        let opened = atomic::file_options().read(true).write(true).create(true).truncate(false).open(path);
-        let mut file = match opened {
-            Ok(file) => file,
-            // The folder was taken away between the two steps by a process that had finished.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Attempt::Vanished),
-            Err(error) => return Err(LayoutError::io(Operation::Open, path, error)),
-        };
+    /// The lock when it is free: whoever has nothing to lose without it does not wait.
+    pub(crate) fn try_acquire(layout: &Path, folder: &Path) -> Result<Option<Self>, LayoutError> {
+        match Self::attempt(layout, folder, &folder.join("lock"))? {
+            Attempt::Held(lock) => Ok(Some(lock)),
+            Attempt::Busy(_) | Attempt::Vanished => Ok(None),
+        }
+    }
+
+    fn attempt(layout: &Path, folder: &Path, path: &Path) -> Result<Attempt, LayoutError> {
+        atomic::create_own_folder(layout, folder)?;
+        // The folder may be taken away between the two steps by a process that had finished.
+        let Some(mut file) = atomic::open(path, Access::Write)? else { return Ok(Attempt::Vanished) };
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(Attempt::Busy(holder(&mut file))),

@@ -8,10 +8,11 @@ use std::io::Seek;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::atomic::{self, Access};
 use super::error::{LayoutError, Operation};
 use super::intervals::Intervals;
 use super::journal::{self, Journal};
-use super::{Layout, Leftovers, atomic};
+use super::{Layout, Leftovers};
 use crate::digest::Digest;
 use crate::verify::ProvenBlob;
 
@@ -67,15 +68,9 @@ impl StagedBlob {
             if is_there()? {
                 return Ok(Staging::Present);
             }
-            atomic::create_folder(&layout.staging_folder())?;
-            let opened =
-                atomic::file_options().read(true).write(true).create(true).truncate(false).open(&path);
-            let file = match opened {
-                Ok(file) => file,
-                // A process that had finished took the folder away between the two steps.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(LayoutError::io(Operation::Create, &path, error)),
-            };
+            atomic::create_own_folder(layout.root(), &layout.staging_folder())?;
+            // A process that had finished may take the folder away between the two steps.
+            let Some(file) = atomic::open(&path, Access::Write)? else { continue };
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
@@ -167,8 +162,7 @@ impl StagedBlob {
     /// [`LayoutError::Io`].
     pub fn scratch(&self) -> Result<Scratch, LayoutError> {
         let path = self.layout.staging_path(&self.digest, "encoded");
-        let file = atomic::file_options().read(true).write(true).create(true).truncate(true).open(&path);
-        let file = file.map_err(|error| LayoutError::io(Operation::Create, &path, error))?;
+        let file = atomic::open_new(&path)?;
         Ok(Scratch { file, path, length: 0 })
     }
 
@@ -186,7 +180,7 @@ impl StagedBlob {
         }
         let target = self.layout.blob_path(&self.digest);
         if let Some(folder) = target.parent() {
-            atomic::create_folder(folder)?;
+            atomic::create_own_folder(self.layout.root(), folder)?;
         }
         atomic::rename(&self.path, &target)?;
         // A journal without its file is swept away with the folder.
@@ -281,7 +275,7 @@ pub(super) fn sweep(layout: &Layout) -> Result<Leftovers, LayoutError> {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("part") => leftovers.add(sweep_part(layout, &path)?),
             // A journal goes after its file was renamed, so one without a file belongs to a process that was killed.
-            Some("journal") if !part.exists() => atomic::remove_file(&path)?,
+            Some("journal") if is_gone(&part) => atomic::remove_file(&path)?,
             Some("encoded") if !is_held(&part) => atomic::remove_file(&path)?,
             // The temporary file of an edit under the lock that is held here: its process is dead.
             None if path.file_name().is_some_and(|name| name == "new") => atomic::remove_file(&path)?,
@@ -293,14 +287,15 @@ pub(super) fn sweep(layout: &Layout) -> Result<Leftovers, LayoutError> {
 
 /// A staged file that no process holds: what it is worth, after it was removed when that is nothing.
 fn sweep_part(layout: &Layout, path: &Path) -> Result<Leftovers, LayoutError> {
-    let Ok(file) = File::open(path) else { return Ok(Leftovers::default()) };
+    // What is no file is nothing of ours.
+    let Ok(Some(file)) = atomic::open(path, Access::Read) else { return Ok(Leftovers::default()) };
     if file.try_lock().is_err() || !atomic::is_still_at(&file, path)? {
         return Ok(Leftovers::default());
     }
     let journal_path = path.with_extension("journal");
     let name = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.split_once('-'));
     let digest = name.and_then(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>().ok());
-    let is_done = digest.is_some_and(|digest| layout.blob_path(&digest).exists());
+    let is_done = digest.is_some_and(|digest| matches!(layout.size_of(&digest), Ok(Some(_))));
     if is_done || !journal::tells_anything(&journal_path) {
         atomic::remove_file(&journal_path)?;
         atomic::remove_file(path)?;
@@ -311,7 +306,12 @@ fn sweep_part(layout: &Layout, path: &Path) -> Result<Leftovers, LayoutError> {
 }
 
 fn is_held(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    let file = atomic::open(path, Access::Read).ok().flatten();
+    file.is_some_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+fn is_gone(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// The bytes that a sparse file takes.
