@@ -88,6 +88,9 @@ impl MediaType {
     /// Docker's layer that a registry may not hand out, with gzip.
     pub const DOCKER_FOREIGN_LAYER_GZIP: Self =
         known("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+    /// What Docker's foreign layer would be called with zstd. Nobody specifies it; it is read by analogy.
+    pub const DOCKER_FOREIGN_LAYER_ZSTD: Self =
+        known("application/vnd.docker.image.rootfs.foreign.diff.tar.zstd");
     /// Docker's manifest version 2, schema 1, without a signature.
     pub const DOCKER_SCHEMA1: Self = known("application/vnd.docker.distribution.manifest.v1+json");
     /// Docker's manifest version 2, schema 1, with a signature inside.
@@ -106,7 +109,7 @@ impl MediaType {
     ];
 
     /// Every known layer type with its compression.
-    const LAYERS: [(Self, Compression); 11] = [
+    const LAYERS: [(Self, Compression); 12] = [
         (Self::OCI_LAYER, Compression::None),
         (Self::OCI_LAYER_GZIP, Compression::Gzip),
         (Self::OCI_LAYER_ZSTD, Compression::Zstd),
@@ -118,15 +121,30 @@ impl MediaType {
         (Self::DOCKER_LAYER_ZSTD, Compression::Zstd),
         (Self::DOCKER_FOREIGN_LAYER, Compression::None),
         (Self::DOCKER_FOREIGN_LAYER_GZIP, Compression::Gzip),
+        (Self::DOCKER_FOREIGN_LAYER_ZSTD, Compression::Zstd),
     ];
 
     /// The layer types that a registry may not hand out.
-    const FOREIGN: [Self; 5] = [
+    const FOREIGN: [Self; 6] = [
         Self::OCI_FOREIGN_LAYER,
         Self::OCI_FOREIGN_LAYER_GZIP,
         Self::OCI_FOREIGN_LAYER_ZSTD,
         Self::DOCKER_FOREIGN_LAYER,
         Self::DOCKER_FOREIGN_LAYER_GZIP,
+        Self::DOCKER_FOREIGN_LAYER_ZSTD,
+    ];
+
+    /// Docker's types, each with the OCI type of the same content.
+    const OF_DOCKER: [(Self, Self); 9] = [
+        (Self::DOCKER_MANIFEST, Self::OCI_MANIFEST),
+        (Self::DOCKER_LIST, Self::OCI_INDEX),
+        (Self::DOCKER_CONFIG, Self::OCI_CONFIG),
+        (Self::DOCKER_LAYER, Self::OCI_LAYER),
+        (Self::DOCKER_LAYER_GZIP, Self::OCI_LAYER_GZIP),
+        (Self::DOCKER_LAYER_ZSTD, Self::OCI_LAYER_ZSTD),
+        (Self::DOCKER_FOREIGN_LAYER, Self::OCI_FOREIGN_LAYER),
+        (Self::DOCKER_FOREIGN_LAYER_GZIP, Self::OCI_FOREIGN_LAYER_GZIP),
+        (Self::DOCKER_FOREIGN_LAYER_ZSTD, Self::OCI_FOREIGN_LAYER_ZSTD),
     ];
 
     /// The text as it stands. For a message use `Display`, which escapes what would drive a terminal.
@@ -192,6 +210,22 @@ impl MediaType {
     pub fn is_foreign(&self) -> bool {
         let plain = self.0.strip_suffix(ENCRYPTED).unwrap_or(&self.0);
         Self::FOREIGN.iter().any(|foreign| foreign.as_str() == plain)
+    }
+
+    /// The OCI type of the same content, for a type of Docker's that has one: the same bytes may go by either name. An
+    /// encrypted layer stays one. `None` for OCI's own types and for whatever is not known, Docker's plugins and schema 1
+    /// among it.
+    pub fn to_oci(&self) -> Option<Self> {
+        let counterpart = |name: &str| {
+            Self::OF_DOCKER.into_iter().find_map(|(docker, oci)| (docker.as_str() == name).then_some(oci))
+        };
+        match self.0.strip_suffix(ENCRYPTED) {
+            None => counterpart(&self.0),
+            // Only layers are encrypted; on anything else the suffix makes a type that nobody knows.
+            Some(plain) => counterpart(plain)
+                .filter(|oci| oci.layer_compression().is_some())
+                .map(|oci| Self::from(format!("{}{ENCRYPTED}", oci.as_str()))),
+        }
     }
 }
 
@@ -290,6 +324,7 @@ mod tests {
             ("application/vnd.docker.image.rootfs.diff.tar.zstd", Some(Zstd), false, false),
             ("application/vnd.docker.image.rootfs.foreign.diff.tar", Some(Plain), true, false),
             ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Some(Gzip), true, false),
+            ("application/vnd.docker.image.rootfs.foreign.diff.tar.zstd", Some(Zstd), true, false),
             ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", None, false, true),
             ("application/vnd.oci.image.layer.nondistributable.v1.tar+encrypted", None, true, true),
             ("application/vnd.oci.image.layer.v1.tar+GZIP", None, false, false),
@@ -301,6 +336,70 @@ mod tests {
             assert_eq!(media_type.layer_compression(), compression, "{text}");
             assert_eq!(media_type.is_foreign(), foreign, "{text}");
             assert_eq!(media_type.is_encrypted(), encrypted, "{text}");
+        }
+    }
+
+    /// Tools that know OCI's names only, umoci among them, find in a converted manifest the type of the same content.
+    #[test]
+    fn types_of_docker_have_counterparts() {
+        let cases = [
+            (
+                "application/vnd.docker.distribution.manifest.v2+json",
+                "application/vnd.oci.image.manifest.v1+json",
+            ),
+            (
+                "application/vnd.docker.distribution.manifest.list.v2+json",
+                "application/vnd.oci.image.index.v1+json",
+            ),
+            ("application/vnd.docker.container.image.v1+json", "application/vnd.oci.image.config.v1+json"),
+            ("application/vnd.docker.image.rootfs.diff.tar", "application/vnd.oci.image.layer.v1.tar"),
+            (
+                "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                "application/vnd.oci.image.layer.v1.tar+gzip",
+            ),
+            (
+                "application/vnd.docker.image.rootfs.diff.tar.zstd",
+                "application/vnd.oci.image.layer.v1.tar+zstd",
+            ),
+            (
+                "application/vnd.docker.image.rootfs.foreign.diff.tar",
+                "application/vnd.oci.image.layer.nondistributable.v1.tar",
+            ),
+            (
+                "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+                "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+            ),
+            (
+                "application/vnd.docker.image.rootfs.foreign.diff.tar.zstd",
+                "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+            ),
+            (
+                "application/vnd.docker.image.rootfs.diff.tar.gzip+encrypted",
+                "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
+            ),
+            (
+                "application/vnd.docker.image.rootfs.diff.tar+encrypted",
+                "application/vnd.oci.image.layer.v1.tar+encrypted",
+            ),
+        ];
+        for (docker, oci) in cases {
+            let converted = MediaType::from(docker).to_oci().unwrap_or_else(|| panic!("{docker}"));
+            assert_eq!(converted.as_str(), oci);
+            assert_eq!(converted.to_oci(), None, "{oci}");
+            assert_eq!(converted.kind(), MediaType::from(docker).kind());
+            assert_eq!(converted.layer_compression(), MediaType::from(docker).layer_compression());
+            assert_eq!(converted.is_foreign(), MediaType::from(docker).is_foreign());
+        }
+        for unknown in [
+            "",
+            "application/octet-stream",
+            "application/vnd.docker.plugin.v1+json",
+            "application/vnd.docker.distribution.manifest.v1+prettyjws",
+            "application/vnd.docker.container.image.v1+json+encrypted",
+            "application/vnd.docker.image.rootfs.diff.tar+gzip",
+            "+encrypted",
+        ] {
+            assert_eq!(MediaType::from(unknown).to_oci(), None, "{unknown}");
         }
     }
 
