@@ -23,7 +23,7 @@ use super::error::Problem;
 use super::{CONFIG_CAP, ManifestError, check_cap};
 
 /// What messages call a config.
-const CONFIG: &str = "image config";
+pub(super) const CONFIG: &str = "image config";
 
 /// What an image config says that is checked or shown.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -101,6 +101,12 @@ impl Descriptor {
         })
     }
 
+    /// Whether the content lives at URLs of its own ("foreign", "non-distributable"), the registry being only the last
+    /// place to ask. The `urls` say so and not the media type: tools write either without the other.
+    pub fn is_elsewhere(&self) -> bool {
+        !self.urls.is_empty()
+    }
+
     /// The content that the descriptor itself carries, when it is the content that the descriptor describes: its size
     /// and its digest hold. `None` where there is no `data`, or where it must not be used; the content is then to be
     /// had where it always is.

@@ -25,6 +25,7 @@ const OBJECT: &str = "an object";
 const ARRAY: &str = "an array";
 const STRING: &str = "a string";
 const NUMBER: &str = "a number";
+const BOOLEAN: &str = "a boolean";
 
 /// A problem and the way to it, innermost step first, because it is put together on the way out.
 #[derive(Debug)]
@@ -53,12 +54,14 @@ impl Fault {
         self
     }
 
-    fn at(mut self, index: usize) -> Self {
+    /// The same fault, seen from the list that has the value at `index`.
+    pub(super) fn at(mut self, index: usize) -> Self {
         self.steps.push(Step::Index(index));
         self
     }
 
-    fn of_entry(mut self, key: &str) -> Self {
+    /// The same fault, seen from the object that has the value under a key that came from outside.
+    pub(super) fn of_entry(mut self, key: &str) -> Self {
         self.steps.push(Step::Entry(printable(key)));
         self
     }
@@ -95,6 +98,11 @@ pub(super) fn utf8<'a>(bytes: &'a [u8], document: &'static str) -> Result<&'a st
 pub(super) fn value<'a>(text: &'a str, document: &'static str) -> Result<&'a RawValue, ManifestError> {
     serde_json::from_str(text)
         .map_err(|error| ManifestError::NotJson { document, reason: printable(&error.to_string()) })
+}
+
+/// The one JSON value that a string inside of a document holds.
+pub(super) fn embedded(text: &str) -> Result<&RawValue, Fault> {
+    serde_json::from_str(text).map_err(|error| unreadable(&error))
 }
 
 /// An object whose keys the specification defines: its known fields, every rule about keys checked.
@@ -218,6 +226,12 @@ pub(super) fn integer(value: &RawValue) -> Result<i64, Fault> {
     digits.parse().map_err(|_| Problem::TooLarge { number: printable(digits) }.into())
 }
 
+/// `true` or `false`.
+pub(super) fn boolean(value: &RawValue) -> Result<bool, Fault> {
+    expect(value, BOOLEAN)?;
+    Ok(value.get() == "true")
+}
+
 /// A size in bytes: a whole number that is not negative.
 pub(super) fn size(value: &RawValue) -> Result<u64, Fault> {
     let negative = || Fault::from(Problem::Negative { number: printable(value.get()) });
@@ -242,7 +256,7 @@ fn type_name(value: &RawValue) -> &'static str {
         Some(b'[') => ARRAY,
         Some(b'"') => STRING,
         Some(b'n') => "null",
-        Some(b't' | b'f') => "a boolean",
+        Some(b't' | b'f') => BOOLEAN,
         _ => NUMBER,
     }
 }

@@ -103,12 +103,46 @@ pub enum ManifestError {
         found: i64,
     },
     /// A schema 1 manifest does not have one history entry a layer.
-    #[error("manifest: {layers} fsLayers, but {history} history entries")]
+    #[error("manifest: {layers} fsLayers, but {}", entries(*.history))]
     UnevenHistory {
         /// How many layers there are.
         layers: usize,
         /// How many history entries.
         history: usize,
+    },
+    /// The base of a schema 1 image names a parent, so that something below it is missing.
+    #[error("manifest: history[{entry}] is the base, but names the parent \"{parent}\"")]
+    BaseWithParent {
+        /// The entry, counted from zero, the topmost first.
+        entry: usize,
+        /// The parent's ID, capped and escaped.
+        parent: String,
+    },
+    /// An entry of a schema 1 history names another parent than the entry below it.
+    #[error("manifest: history[{entry}] names the parent \"{parent}\", but stands on {below}")]
+    BrokenChain {
+        /// The entry, counted from zero, the topmost first.
+        entry: usize,
+        /// The parent's ID, capped and escaped.
+        parent: String,
+        /// The ID of the entry below.
+        below: String,
+    },
+    /// An ID occurs in a schema 1 history once more, after others.
+    #[error("manifest: history[{entry}] repeats the ID {id}, after other entries")]
+    RepeatedId {
+        /// The entry, counted from zero, the topmost first.
+        entry: usize,
+        /// The ID.
+        id: String,
+    },
+    /// The config of a schema 1 image was asked for with too many diff IDs, or too few.
+    #[error("manifest: {layers} layers, but {diff_ids} diff IDs")]
+    UnevenDiffIds {
+        /// How many layers the image has.
+        layers: usize,
+        /// How many diff IDs were given.
+        diff_ids: usize,
     },
 }
 
@@ -165,12 +199,42 @@ pub enum Problem {
         /// The specification's key.
         known: &'static str,
     },
+    /// It is not the ID of an image of old.
+    #[error("is not an image ID, which has 64 lower-case hex digits: \"{id}\"")]
+    ImageId {
+        /// The text as written.
+        id: String,
+    },
+    /// It is not a time as Go tools read it.
+    #[error("is not a time of RFC 3339: \"{time}\"")]
+    Time {
+        /// The text as written.
+        time: String,
+    },
+    /// It is not base64 with the alphabet for URLs.
+    #[error("is not base64url")]
+    NotBase64,
+    /// It is a length that goes past the document's end.
+    #[error("is {length}, and the document has {size} bytes")]
+    PastTheEnd {
+        /// The length as written.
+        length: String,
+        /// The document's size in bytes.
+        size: usize,
+    },
+    /// A signature covers other bytes than the one before it.
+    #[error("covers other bytes than the signature before it")]
+    Contradictory,
     /// The JSON reader stopped here.
     #[error("cannot be read: {reason}")]
     Unreadable {
         /// What it said.
         reason: String,
     },
+}
+
+fn entries(history: usize) -> String {
+    if history == 1 { "1 history entry".to_owned() } else { format!("{history} history entries") }
 }
 
 impl Failure for ManifestError {

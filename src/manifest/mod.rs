@@ -1,7 +1,8 @@
 //! Manifests, descriptors and image configs: read strictly, and kept as the bytes that were received.
 //!
 //! [`Manifest::parse`] takes OCI's image manifests and indexes (image spec, "Image Manifest" and "Image Index"), Docker's
-//! manifests and lists (version 2, schema 2), and tells Docker's schema 1. It guarantees:
+//! manifests and lists (version 2, schema 2), and Docker's schema 1, of which [`Schema1Manifest::image`] makes an image. It
+//! guarantees:
 //!
 //! - what was read cannot disagree with the bytes, which stay as they were, because digests and signatures cover them;
 //! - other readers see the same in them: a document that is two kinds at once, that repeats a key, or that has a key in
@@ -13,27 +14,31 @@
 //! are checked by whoever fetched the bytes. Nothing here does I/O.
 
 mod config;
+pub mod convert;
 mod descriptor;
 mod document;
+pub(crate) mod edit;
 mod error;
 mod image;
 mod kind;
 mod media_type;
+pub mod nesting;
 mod schema1;
+mod splice;
 
 #[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
 
-use crate::digest::Algorithm;
+use crate::digest::{Algorithm, Digest};
 
 pub use config::{HistoryEntry, ImageConfig};
 pub use descriptor::Descriptor;
 pub use error::{ManifestError, Problem};
 pub use image::{ImageIndex, ImageManifest};
 pub use media_type::{Compression, DocumentKind, MediaType};
-pub use schema1::Schema1Manifest;
+pub use schema1::{Schema1Image, Schema1Manifest};
 
 /// The most bytes that a manifest may have: what registries and containers/image hold to.
 pub const MANIFEST_CAP: usize = 4 << 20;
@@ -99,7 +104,7 @@ impl Manifest {
             DocumentKind::Index => {
                 ImageIndex::read(&object, raw, media_type).map(Self::Index).map_err(in_document)
             }
-            DocumentKind::Schema1 => Schema1Manifest::read(value, raw, media_type).map(Self::Schema1),
+            DocumentKind::Schema1 => Schema1Manifest::read(&object, raw, media_type).map(Self::Schema1),
             DocumentKind::Other => Err(ManifestError::UnsupportedMediaType { media_type }),
         }
     }
@@ -142,10 +147,62 @@ impl Manifest {
         }
     }
 
-    /// The descriptor of the bytes, their digest computed with `algorithm`: type, digest, size, and the artifact type
-    /// where the manifest has one.
+    /// The bytes that a digest of the manifest is over: all of them, but of a signed schema 1 manifest its payload.
+    pub fn digested(&self) -> &Bytes {
+        match self {
+            Self::Image(_) | Self::Index(_) => self.raw(),
+            Self::Schema1(manifest) => manifest.payload(),
+        }
+    }
+
+    /// What kind of artifact the manifest says that it is.
+    pub fn stated_artifact_type(&self) -> Option<&str> {
+        let stated = match self {
+            Self::Image(manifest) => manifest.artifact_type(),
+            Self::Index(index) => index.artifact_type(),
+            Self::Schema1(_) => None,
+        };
+        stated.filter(|text| !text.is_empty())
+    }
+
+    /// What kind of artifact a list of referrers has it as: what it says, or the type of its config (distribution spec,
+    /// "Listing Referrers").
+    pub fn artifact_type(&self) -> Option<&str> {
+        let of_config = match self {
+            Self::Image(manifest) => Some(manifest.config().media_type.as_str()),
+            Self::Index(_) | Self::Schema1(_) => None,
+        };
+        self.stated_artifact_type().or(of_config).filter(|text| !text.is_empty())
+    }
+
+    /// The manifest that this one is about.
+    pub fn subject(&self) -> Option<&Descriptor> {
+        match self {
+            Self::Image(manifest) => manifest.subject(),
+            Self::Index(index) => index.subject(),
+            Self::Schema1(_) => None,
+        }
+    }
+
+    /// Its descriptor in a list of referrers, which has its artifact type and all of its annotations. `digest` is that of
+    /// its bytes.
+    pub fn as_referrer(&self, digest: Digest) -> Descriptor {
+        let annotations = match self {
+            Self::Image(manifest) => manifest.annotations().clone(),
+            Self::Index(index) => index.annotations().clone(),
+            Self::Schema1(_) => std::collections::BTreeMap::new(),
+        };
+        Descriptor {
+            artifact_type: self.artifact_type().map(str::to_owned),
+            annotations,
+            ..Descriptor::new(self.media_type().clone(), digest, self.raw().len() as u64)
+        }
+    }
+
+    /// The descriptor of the manifest, its digest computed with `algorithm`: type, digest, size, and the artifact type
+    /// where the manifest has one. The size is that of the bytes as they were received, also where the digest is over
+    /// [less of them](Self::digested): that is what registries and indexes say.
     pub fn descriptor(&self, algorithm: Algorithm) -> Descriptor {
-        let raw = self.raw();
         let artifact_type = match self {
             Self::Image(manifest) => manifest.artifact_type(),
             Self::Index(index) => index.artifact_type(),
@@ -153,7 +210,11 @@ impl Manifest {
         };
         Descriptor {
             artifact_type: artifact_type.map(str::to_owned),
-            ..Descriptor::new(self.media_type().clone(), algorithm.digest(raw), raw.len() as u64)
+            ..Descriptor::new(
+                self.media_type().clone(),
+                algorithm.digest(self.digested()),
+                self.raw().len() as u64,
+            )
         }
     }
 }

@@ -23,7 +23,7 @@ fn filled(template: &str) -> String {
         r#"{"mediaType":"application/vnd.docker.container.image.v1+json","digest":"DIGEST","size":2}"#;
     let layer = r#"{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"DIGEST","size":7}"#;
     let history = r#"{"v1Compatibility":"{}"}"#;
-    template
+    let filled = template
         .replace("DOCKERCONFIG", docker_config)
         .replace("CONFIG", config)
         .replace("ONELAYER", layer)
@@ -35,7 +35,15 @@ fn filled(template: &str) -> String {
         .replace("T-DOCKER", DOCKER)
         .replace("T-LIST", LIST)
         .replace("T-SIGNED", SIGNED)
-        .replace("T-SCHEMA1", SCHEMA1)
+        .replace("T-SCHEMA1", SCHEMA1);
+    let length = filled.find(",SIGNATURES").unwrap_or_default();
+    let header = base64(&format!(r#"{{"formatLength":{length},"formatTail":"fQ"}}"#));
+    filled.replace("SIGNATURES", &format!(r#""signatures":[{{"protected":"{header}"}}]"#))
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
 }
 
 fn parse(template: &str, content_type: &str) -> Result<Manifest, ManifestError> {
@@ -61,7 +69,7 @@ fn documents_are_told_apart() {
     let docker = r#"{"schemaVersion":2,"config":DOCKERCONFIG,"layers":[ONELAYER]}"#;
     let index = r#"{"schemaVersion":2,"manifests":[]}"#;
     let old = r#"{"schemaVersion":1,"name":"n","tag":"t","architecture":"amd64","fsLayers":[BLOBSUM],"history":[HISTORY]}"#;
-    let signed = r#"{"schemaVersion":1,"fsLayers":[BLOBSUM],"history":[HISTORY],"signatures":[{}]}"#;
+    let signed = r#"{"schemaVersion":1,"fsLayers":[BLOBSUM],"history":[HISTORY],SIGNATURES}"#;
     let cases = [
         (image, OCI, OCI),
         (image, DOCKER, DOCKER),
@@ -525,7 +533,7 @@ fn fields_are_read() {
     assert_eq!(descriptor.media_type, MediaType::OCI_MANIFEST);
 
     let old = parse(
-        r#"{"schemaVersion":1,"name":"n","tag":"t","fsLayers":[BLOBSUM],"history":[HISTORY],"signatures":[]}"#,
+        r#"{"schemaVersion":1,"name":"n","tag":"t","fsLayers":[BLOBSUM],"history":[HISTORY],SIGNATURES}"#,
         SIGNED,
     );
     let Ok(Manifest::Schema1(old)) = old else { panic!("a schema 1 manifest") };
@@ -659,6 +667,23 @@ fn single_descriptors_are_read_strictly() {
     );
 }
 
+/// Where a layer lives is said by its `urls`: tools write the foreign types without them, and them without the types.
+#[test]
+fn urls_say_that_a_layer_is_elsewhere() {
+    let digest = Digest::sha256(b"layer");
+    for (media_type, urls, elsewhere) in [
+        ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "", false),
+        ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", r#","urls":[]"#, false),
+        ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", r#","urls":null"#, false),
+        ("application/vnd.docker.image.rootfs.diff.tar.gzip", r#","urls":["https://x.example/l"]"#, true),
+        ("application/vnd.oci.image.layer.v1.tar", r#","urls":["not a URL"]"#, true),
+    ] {
+        let text = format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":5{urls}}}"#);
+        let descriptor = Descriptor::from_json(&text).unwrap();
+        assert_eq!(descriptor.is_elsewhere(), elsewhere, "{text}");
+    }
+}
+
 /// Embedded content counts only when it is what the descriptor describes.
 #[test]
 fn embedded_data_is_proven() {
@@ -785,7 +810,7 @@ fn samples() -> Vec<String> {
     [
         r#"{"schemaVersion":2,"mediaType":"T-OCI","config":CONFIG,"layers":[ONELAYER,ONELAYER],"annotations":{"a":"b"}}"#,
         r#"{"schemaVersion":2,"mediaType":"T-LIST","manifests":[{"mediaType":"T-OCI","digest":"DIGEST","size":1,"platform":{"os":"linux","architecture":"amd64","os.features":["x"]}}]}"#,
-        r#"{"schemaVersion":1,"name":"n","tag":"t","fsLayers":[BLOBSUM],"history":[HISTORY],"signatures":[{}]}"#,
+        r#"{"schemaVersion":1,"name":"n","tag":"t","fsLayers":[BLOBSUM],"history":[HISTORY],SIGNATURES}"#,
         r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["DIGEST"]},"history":[{"created_by":"x","empty_layer":true}]}"#,
     ]
     .iter()
