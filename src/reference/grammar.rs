@@ -56,7 +56,7 @@ impl<'a> Parts<'a> {
             return Err(ReferenceError::Reserved);
         }
         let written = Written { host: self.host.is_some(), library: !add_library };
-        Ok((Repository { host: host.to_owned(), path }, written))
+        Ok((Repository { host: without_leading_zeros(host), path }, written))
     }
 }
 
@@ -84,6 +84,18 @@ pub(super) fn parse_port(digits: &str) -> Option<u16> {
         return None;
     }
     digits.parse().ok().filter(|&port| port != 0)
+}
+
+/// The host with its port as a plain number. What connects reads `05000` as 5000, so that what is configured for the one
+/// holds for the other.
+pub(crate) fn without_leading_zeros(host: &str) -> String {
+    match split_port(host) {
+        (name, Some(digits)) => match parse_port(digits) {
+            Some(port) => format!("{name}:{port}"),
+            None => host.to_owned(),
+        },
+        (name, None) => name.to_owned(),
+    }
 }
 
 fn is_valid_host(host: &str) -> bool {

@@ -9,6 +9,7 @@
 //! configuration, which is why a [`Reference`] remembers what was written. Transport prefixes such as `docker://` are
 //! the command line's affair.
 
+mod derived;
 mod error;
 mod grammar;
 
@@ -94,10 +95,24 @@ impl Reference {
         if self.written.library { path } else { path.strip_prefix(LIBRARY).unwrap_or(path) }
     }
 
+    /// The reference as it was written, as far as that is known: without the host and the `library/` that were added to it.
+    pub fn written(&self) -> String {
+        let mut text =
+            if self.is_host_written() { format!("{}/", self.repository.host()) } else { String::new() };
+        let _ = self.write_with(&mut text, self.written_path());
+        text
+    }
+
     /// The same repository and tag with `digest`, which from then on decides what is meant.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {
         Self { digest: Some(digest), ..self.clone() }
+    }
+
+    /// The same repository by this tag alone.
+    #[must_use]
+    pub fn with_tag(&self, tag: Tag) -> Self {
+        Self { tag: Some(tag), digest: None, ..self.clone() }
     }
 
     /// The canonical form, which is also what `Display` writes: `docker.io/library/alpine:3.20`, with a digest
