@@ -18,11 +18,10 @@ mod zstd;
 
 use std::fmt;
 
-use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
 
 use super::Accepted;
-use super::diff_id::Uncompressed;
+use super::diff_id::{Output, Uncompressed};
 use gzip::Gzip;
 use window::WindowBudget;
 use zstd::Zstd;
@@ -144,9 +143,8 @@ impl Failure for DecodeError {
 #[derive(Debug)]
 pub(super) struct Decompressed {
     pub(super) encoding: Encoding,
-    /// The digest of the uncompressed bytes and their number. None for a plain layer whose bytes are hashed elsewhere
-    /// with the same algorithm.
-    pub(super) output: Option<(Digest, u64)>,
+    /// None for a plain layer whose bytes are hashed elsewhere with the same algorithm.
+    pub(super) output: Option<Output>,
 }
 
 /// What to do with the output of a layer that turns out not to be compressed.
@@ -182,6 +180,11 @@ enum Stage {
 impl Decompressor {
     pub(super) fn new(output: Uncompressed, plain: Plain, budget: WindowBudget) -> Self {
         Self { stage: Stage::Telling { prefix: [0; LONGEST_MAGIC], known: 0 }, output, plain, budget }
+    }
+
+    /// From now on the output may be this long, in bytes.
+    pub(super) fn limit(&mut self, limit: u64) {
+        self.output.limit(limit);
     }
 
     /// Takes in more compressed bytes: all of them, unless a zstd window has to be waited for.

@@ -42,6 +42,33 @@ impl Expansion {
     }
 }
 
+/// How far bytes may expand that may not be the blob's: whoever sends wrong ones must not be able to keep a core busy with
+/// a few of them. Layers that really expand that much are read twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caution {
+    /// As far as this at any rate, in bytes.
+    pub floor: u64,
+    /// As a multiple of what was taken in.
+    pub factor: u64,
+}
+
+impl Caution {
+    /// Nothing is uncompressed before the digest is known: for bytes in place of wrong ones.
+    pub const DIGEST_FIRST: Self = Self { floor: 0, factor: 0 };
+
+    /// How far `taken` bytes may expand.
+    pub(super) fn limit(self, taken: u64) -> u64 {
+        taken.saturating_mul(self.factor).max(self.floor)
+    }
+}
+
+impl Default for Caution {
+    /// 1 GiB, which takes about a second, or as many times the bytes as real layers hardly ever expand to.
+    fn default() -> Self {
+        Self { floor: 1 << 30, factor: EXPANSION_FACTOR }
+    }
+}
+
 /// Where the uncompressed bytes are hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -64,22 +91,49 @@ pub(super) struct Uncompressed {
     lane: Lane,
 }
 
+/// What came out of a layer.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// The digest in the first of the algorithms.
+    pub(super) digest: Digest,
+    /// The digest in the second of them, where there is one.
+    pub(super) other: Option<Digest>,
+    /// How many bytes it were.
+    pub(super) size: u64,
+}
+
+/// A hasher of each algorithm that is wanted.
+#[derive(Debug, Clone)]
+struct Hashers(Vec<Hasher>);
+
+impl Hashers {
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.iter_mut().for_each(|hasher| hasher.update(bytes));
+    }
+}
+
 #[derive(Debug)]
 enum Lane {
-    Inline(Hasher),
+    Inline(Hashers),
     /// To be moved to a thread as soon as there is something to hash.
-    Waiting(Hasher),
-    Thread(HashingThread<Hasher>),
+    Waiting(Hashers),
+    Thread(HashingThread<Hashers>),
 }
 
 impl Uncompressed {
-    /// An empty layer, which may grow as far as `expansion` says.
-    pub(super) fn new(algorithm: Algorithm, hashing: Hashing, expansion: Expansion) -> Self {
+    /// An empty layer, which may grow as far as `expansion` says, to be hashed with these algorithms: one, or two.
+    pub(super) fn new(algorithms: &[Algorithm], hashing: Hashing, expansion: Expansion) -> Self {
+        let hashers = Hashers(algorithms.iter().map(|algorithm| algorithm.hasher()).collect());
         let lane = match hashing {
-            Hashing::Inline => Lane::Inline(algorithm.hasher()),
-            Hashing::OwnThread => Lane::Waiting(algorithm.hasher()),
+            Hashing::Inline => Lane::Inline(hashers),
+            Hashing::OwnThread => Lane::Waiting(hashers),
         };
         Self { buffer: Vec::new(), filled: 0, total: 0, expansion, lane }
+    }
+
+    /// From now on the layer may grow as far as this, in bytes.
+    pub(super) fn limit(&mut self, limit: u64) {
+        self.expansion.limit = limit;
     }
 
     /// Where to write the next bytes; never empty.
@@ -125,25 +179,27 @@ impl Uncompressed {
         Ok(())
     }
 
-    /// The digest of everything taken in, and how much that was.
+    /// The digests of everything taken in, and how much that was.
     ///
     /// # Errors
     /// [`DecodeError::HashingThread`].
-    pub(super) fn finish(mut self) -> Result<(Digest, u64), DecodeError> {
-        let mut hasher = match self.lane {
-            Lane::Inline(hasher) | Lane::Waiting(hasher) => hasher,
+    pub(super) fn finish(mut self) -> Result<Output, DecodeError> {
+        let mut hashers = match self.lane {
+            Lane::Inline(hashers) | Lane::Waiting(hashers) => hashers,
             Lane::Thread(thread) => thread.finish()?,
         };
         self.buffer.truncate(self.filled);
-        hasher.update(&self.buffer);
-        Ok((hasher.finish(), self.total))
+        hashers.update(&self.buffer);
+        let mut digests = hashers.0.into_iter().map(Hasher::finish);
+        let digest = digests.next().expect("invariant: a layer is hashed with an algorithm at least");
+        Ok(Output { digest, other: digests.next(), size: self.total })
     }
 
     fn hand_over(&mut self) -> Result<(), DecodeError> {
         self.filled = 0;
         if let Lane::Waiting(hasher) = &self.lane {
             // A machine that has no thread left still hashes, only slower.
-            self.lane = match HashingThread::start(hasher.clone(), Hasher::update) {
+            self.lane = match HashingThread::start(hasher.clone(), Hashers::update) {
                 Ok(thread) => Lane::Thread(thread),
                 Err(_) => Lane::Inline(hasher.clone()),
             };
@@ -219,7 +275,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn filled(hashing: Hashing, bytes: &[u8]) -> Uncompressed {
-        let mut output = Uncompressed::new(Algorithm::Sha256, hashing, Expansion::of(u64::MAX));
+        let mut output = Uncompressed::new(&[Algorithm::Sha256], hashing, Expansion::of(u64::MAX));
         output.copy(bytes).unwrap();
         output
     }
@@ -230,8 +286,10 @@ mod tests {
         for length in [0, 1, BUFFER - 1, BUFFER, BUFFER + 1, 2 * BUFFER, 9 * BUFFER + 17] {
             let bytes: Vec<u8> = (0..=250).cycle().take(length).collect();
             let wanted = (Digest::sha256(&bytes), length as u64);
-            assert_eq!(filled(Hashing::Inline, &bytes).finish().unwrap(), wanted);
-            assert_eq!(filled(Hashing::OwnThread, &bytes).finish().unwrap(), wanted);
+            let output = filled(Hashing::Inline, &bytes).finish().unwrap();
+            assert_eq!((output.digest, output.size, output.other), (wanted.0, wanted.1, None));
+            let output = filled(Hashing::OwnThread, &bytes).finish().unwrap();
+            assert_eq!((output.digest, output.size, output.other), (wanted.0, wanted.1, None));
         }
     }
 
@@ -290,7 +348,7 @@ mod tests {
     #[test]
     fn the_limit_is_inclusive() {
         let mut output =
-            Uncompressed::new(Algorithm::Sha256, Hashing::Inline, Expansion { size: 1, limit: 10 });
+            Uncompressed::new(&[Algorithm::Sha256], Hashing::Inline, Expansion { size: 1, limit: 10 });
         output.copy(&[0; 10]).unwrap();
         assert!(matches!(output.copy(&[0]), Err(DecodeError::Expansion { size: 1, limit: 10 })));
     }

@@ -12,7 +12,7 @@ use super::decompress::DecodeError;
 #[non_exhaustive]
 pub enum VerifyError {
     /// There are more bytes than the descriptor's size. Known as soon as the first byte too many is offered.
-    #[error("blob {digest} has more than the {expected} bytes that its descriptor says")]
+    #[error("blob {digest} has more than the {expected} bytes that it should have")]
     Oversize {
         /// The blob.
         digest: Digest,
@@ -20,7 +20,7 @@ pub enum VerifyError {
         expected: u64,
     },
     /// The bytes ended before the descriptor's size was reached.
-    #[error("blob {digest} has {found} bytes, and its descriptor says {expected}")]
+    #[error("blob {digest} has {found} bytes, and it should have {expected}")]
     SizeMismatch {
         /// The blob.
         digest: Digest,

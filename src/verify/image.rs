@@ -29,6 +29,17 @@ pub struct LayerClaim {
     pub blob: BlobClaim,
     /// Whether its media type says that it is encrypted.
     pub encryption: Encryption,
+    /// Whether it is to be there at all.
+    pub place: Place,
+}
+
+/// Where a layer is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the layout.
+    Here,
+    /// At the URLs that its descriptor names, where it was left by choice. Nothing is proven of it.
+    Elsewhere,
 }
 
 /// Whether a layer is encrypted, which is what media types that end in `+encrypted` say.
@@ -81,14 +92,14 @@ pub enum DiffIdStatus {
 /// A layer of a [`ProvenImage`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProvenLayer {
-    blob: ProvenBlob,
+    blob: Option<ProvenBlob>,
     status: DiffIdStatus,
 }
 
 impl ProvenLayer {
-    /// The layer as it is stored.
-    pub fn blob(&self) -> &ProvenBlob {
-        &self.blob
+    /// The layer as it is stored; none for one that was left at its URLs.
+    pub fn blob(&self) -> Option<&ProvenBlob> {
+        self.blob.as_ref()
     }
 
     /// What became of its diff ID. With [`DiffIdStatus::Verified`] the blob's diff ID is computed and is the claimed one.
@@ -97,7 +108,8 @@ impl ProvenLayer {
     }
 }
 
-/// An image of which every blob is proven, and every diff ID that can and shall be. Only this module makes one.
+/// An image of which every blob that is to be there is proven, and every diff ID that can and shall be. Only this module
+/// makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProvenImage {
     manifest: ProvenBlob,
@@ -124,6 +136,9 @@ impl ProvenImage {
         }
         let config = prove(claims.config, proofs(&claims.config.digest, None))?;
         let layer = |(index, layer): (usize, &LayerClaim)| {
+            if layer.place == Place::Elsewhere {
+                return Ok(ProvenLayer { blob: None, status: left_out(claims.diff_ids) });
+            }
             let (claimed, status) = match (claims.diff_ids, layer.encryption) {
                 (DiffIdClaims::Artifact, _) => (None, DiffIdStatus::NotApplicable),
                 (DiffIdClaims::Skipped, _) => (None, DiffIdStatus::Skipped),
@@ -133,11 +148,12 @@ impl ProvenImage {
                 }
             };
             let algorithm = claimed.map(|claimed| claimed.algorithm());
-            let blob = prove(layer.blob, proofs(&layer.blob.digest, algorithm))?;
+            let mut blob = prove(layer.blob, proofs(&layer.blob.digest, algorithm))?;
             if let Some(claimed) = claimed {
+                blob = blob.with_diff_id_in(claimed.algorithm());
                 compare(&blob, index, claimed)?;
             }
-            Ok(ProvenLayer { blob, status })
+            Ok(ProvenLayer { blob: Some(blob), status })
         };
         let layers = layers.iter().enumerate().map(layer).collect::<Result<_, _>>()?;
         Ok(Self { manifest: *claims.manifest, config, layers })
@@ -153,15 +169,23 @@ impl ProvenImage {
         &self.config
     }
 
-    /// Digest and size of everything that the image needs: manifest, config and layers.
+    /// Digest and size of everything that the image needs here: manifest, config and layers.
     pub fn blobs(&self) -> impl Iterator<Item = (Digest, u64)> + '_ {
-        let layers = self.layers.iter().map(ProvenLayer::blob);
+        let layers = self.layers.iter().filter_map(ProvenLayer::blob);
         [&self.manifest, &self.config].into_iter().chain(layers).map(|blob| (*blob.digest(), blob.size()))
     }
 
     /// The layers, in the manifest's order.
     pub fn layers(&self) -> &[ProvenLayer] {
         &self.layers
+    }
+}
+
+/// What is known of the diff ID of a layer that is not here.
+fn left_out(diff_ids: DiffIdClaims<'_>) -> DiffIdStatus {
+    match diff_ids {
+        DiffIdClaims::Artifact => DiffIdStatus::NotApplicable,
+        DiffIdClaims::Config(_) | DiffIdClaims::Skipped => DiffIdStatus::Skipped,
     }
 }
 

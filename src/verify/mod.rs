@@ -13,6 +13,7 @@ mod decompress;
 mod diff_id;
 mod error;
 mod image;
+mod index;
 
 use std::io::{ErrorKind, Read};
 use std::time::Duration;
@@ -21,15 +22,17 @@ use crate::digest::{Algorithm, Digest, Hasher};
 
 pub use decompress::window::WindowBudget;
 pub use decompress::{DecodeError, Encoding};
-pub use diff_id::Hashing;
+pub use diff_id::{Caution, Hashing};
 pub use error::VerifyError;
 pub use image::{
-    BlobClaim, DiffIdClaims, DiffIdStatus, Encryption, ImageClaims, ImageError, LayerClaim, ProvenImage,
-    ProvenLayer,
+    BlobClaim, DiffIdClaims, DiffIdStatus, Encryption, ImageClaims, ImageError, LayerClaim, Place,
+    ProvenImage, ProvenLayer,
 };
 
-use decompress::{Decompressor, Plain};
-use diff_id::{Expansion, Uncompressed};
+pub use index::{IndexClaims, IndexError, Proven, ProvenIndex};
+
+use decompress::{Decompressed, Decompressor, Plain};
+use diff_id::{Expansion, Output, Uncompressed};
 
 /// How much [`verify_reader`] reads at a time.
 const READ: u64 = 256 * 1024;
@@ -44,6 +47,33 @@ pub enum Content {
         /// The algorithm that the config's diff ID has.
         diff_id: Algorithm,
     },
+    /// The diff ID too, in every algorithm: configs claim it in different ones.
+    LayerInEvery,
+}
+
+impl Content {
+    /// What there is to prove about a blob of which both are wanted.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Opaque, content) | (content, Self::Opaque) => content,
+            (one, other) if one == other => one,
+            _ => Self::LayerInEvery,
+        }
+    }
+
+    /// The algorithms in which the diff ID is wanted, the canonical one first.
+    fn algorithms(self) -> &'static [Algorithm] {
+        const ALL: &[Algorithm] = &Algorithm::ALL;
+        match self {
+            Self::Opaque => &[],
+            Self::Layer { diff_id } => {
+                let at = ALL.iter().position(|algorithm| *algorithm == diff_id);
+                at.map_or(ALL, |at| &ALL[at..=at])
+            }
+            Self::LayerInEvery => ALL,
+        }
+    }
 }
 
 /// How far [`BlobVerifier::write`] came.
@@ -74,7 +104,19 @@ pub struct BlobVerifier {
     hashing: Hashing,
     budget: WindowBudget,
     expansion: Expansion,
+    caution: Option<Caution>,
     inspection: Inspection,
+}
+
+/// How the end of a blob is.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one a blob, and it is taken apart at once")]
+pub enum Conclusion {
+    /// It is proven.
+    Proven(ProvenBlob),
+    /// Size and digest hold, but the layer was not uncompressed for [`Caution`]. Its bytes are to be shown to this verifier,
+    /// from the first on, which is cautious no more.
+    Again(Box<BlobVerifier>),
 }
 
 /// What is known of a layer's uncompressed bytes.
@@ -87,6 +129,8 @@ enum Inspection {
     Running(Box<Decompressor>),
     /// Given up. Only the digest can tell now whether the transfer or the layer is to blame.
     Failed(DecodeError),
+    /// Put off until the digest is known.
+    Deferred,
 }
 
 impl BlobVerifier {
@@ -102,11 +146,19 @@ impl BlobVerifier {
             hashing: Hashing::Inline,
             budget: WindowBudget::unlimited(),
             expansion: Expansion::of(size),
+            caution: None,
             inspection: match content {
                 Content::Opaque => Inspection::NotApplicable,
-                Content::Layer { .. } => Inspection::Ahead,
+                Content::Layer { .. } | Content::LayerInEvery => Inspection::Ahead,
             },
         }
+    }
+
+    /// The same verifier, which stops uncompressing bytes that expand as `caution` says until it knows that they are the
+    /// blob's; it is to end with [`Self::conclude`]. Of no effect after the first byte.
+    #[must_use]
+    pub fn with_caution(self, caution: Caution) -> Self {
+        Self { caution: Some(caution), ..self }
     }
 
     /// The same verifier with the uncompressed bytes hashed where `hashing` says; of no effect after
@@ -151,8 +203,23 @@ impl BlobVerifier {
     /// # Errors
     /// [`VerifyError::Oversize`] when [`Self::write`] said so before, else [`VerifyError::SizeMismatch`], else
     /// [`VerifyError::DigestMismatch`], and only for bytes with the right digest [`VerifyError::Decode`] or
-    /// [`VerifyError::HashingThread`].
-    pub fn finish(mut self) -> Result<ProvenBlob, VerifyError> {
+    /// [`VerifyError::HashingThread`]. What caution puts off counts as undecodable here.
+    pub fn finish(self) -> Result<ProvenBlob, VerifyError> {
+        match self.conclude()? {
+            Conclusion::Proven(proof) => Ok(proof),
+            Conclusion::Again(verifier) => {
+                let Expansion { size, limit } = verifier.expansion;
+                let source = DecodeError::Expansion { size, limit };
+                Err(VerifyError::Decode { digest: verifier.digest, source })
+            }
+        }
+    }
+
+    /// The end of the blob, or of its first reading.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub fn conclude(mut self) -> Result<Conclusion, VerifyError> {
         self.check_overrun()?;
         if self.received != self.size {
             return Err(VerifyError::SizeMismatch {
@@ -168,6 +235,11 @@ impl BlobVerifier {
             return Err(VerifyError::DigestMismatch { expected: self.digest, found });
         }
         let decompressed = match self.inspection {
+            Inspection::Deferred => {
+                let again = Self::new(self.digest, self.size, self.content);
+                let again = Self { hashing: self.hashing, budget: self.budget, ..again };
+                return Ok(Conclusion::Again(Box::new(again)));
+            }
             Inspection::Running(decompressor) => decompressor.finish().map(Some),
             Inspection::Failed(error) => Err(error),
             Inspection::Ahead | Inspection::NotApplicable => Ok(None),
@@ -176,15 +248,20 @@ impl BlobVerifier {
             DecodeError::HashingThread => VerifyError::HashingThread { digest: self.digest },
             source => VerifyError::Decode { digest: self.digest, source },
         })?;
-        Ok(ProvenBlob {
+        let Some(Decompressed { encoding, output }) = decompressed else {
+            return Ok(Conclusion::Proven(ProvenBlob::committed(self.digest, self.size)));
+        };
+        let (digest, other, uncompressed_size) = match output {
+            Some(Output { digest, other, size }) => (digest, other, size),
+            None => (self.digest, None, self.size),
+        };
+        Ok(Conclusion::Proven(ProvenBlob {
             digest: self.digest,
             size: self.size,
-            encoding: decompressed.as_ref().map(|layer| layer.encoding),
-            diff_id: decompressed.map_or(DiffId::NotComputed, |layer| {
-                let (digest, uncompressed_size) = layer.output.unwrap_or((self.digest, self.size));
-                DiffId::Computed { digest, uncompressed_size }
-            }),
-        })
+            encoding: Some(encoding),
+            diff_id: DiffId::Computed { digest, uncompressed_size },
+            other_diff_id: other,
+        }))
     }
 
     fn check_overrun(&self) -> Result<(), VerifyError> {
@@ -195,22 +272,39 @@ impl BlobVerifier {
     }
 
     fn inspect(&mut self, bytes: &[u8]) -> Accepted {
-        if let (Inspection::Ahead, Content::Layer { diff_id }) = (&self.inspection, self.content) {
-            let output = Uncompressed::new(diff_id, self.hashing, self.expansion);
-            let plain = if diff_id == self.digest.algorithm() { Plain::Leave } else { Plain::Hash };
-            let decompressor = Decompressor::new(output, plain, self.budget.clone());
-            self.inspection = Inspection::Running(Box::new(decompressor));
+        if let Inspection::Ahead = &self.inspection {
+            self.inspection = self.begin();
         }
+        let taken = self.received.saturating_add(bytes.len() as u64);
         let Inspection::Running(decompressor) = &mut self.inspection else {
             return Accepted::all(bytes.len());
         };
+        if let Some(caution) = self.caution {
+            decompressor.limit(caution.limit(taken).min(self.expansion.limit));
+        }
         match decompressor.write(bytes) {
             Ok(accepted) => accepted,
+            Err(DecodeError::Expansion { limit, .. }) if limit < self.expansion.limit => {
+                self.inspection = Inspection::Deferred;
+                Accepted::all(bytes.len())
+            }
             Err(error) => {
                 self.inspection = Inspection::Failed(error);
                 Accepted::all(bytes.len())
             }
         }
+    }
+}
+
+impl BlobVerifier {
+    fn begin(&self) -> Inspection {
+        if self.caution == Some(Caution::DIGEST_FIRST) {
+            return Inspection::Deferred;
+        }
+        let algorithms = self.content.algorithms();
+        let output = Uncompressed::new(algorithms, self.hashing, self.expansion);
+        let plain = if algorithms == [self.digest.algorithm()] { Plain::Leave } else { Plain::Hash };
+        Inspection::Running(Box::new(Decompressor::new(output, plain, self.budget.clone())))
     }
 }
 
@@ -221,13 +315,14 @@ pub struct ProvenBlob {
     size: u64,
     encoding: Option<Encoding>,
     diff_id: DiffId,
+    other_diff_id: Option<Digest>,
 }
 
 impl ProvenBlob {
     /// A blob that stands in a layout under its final name with the right size. It got that name when it was proven, and
     /// that is all there is to say: it stands in for a proof only where no diff ID is asked for.
     pub fn committed(digest: Digest, size: u64) -> Self {
-        Self { digest, size, encoding: None, diff_id: DiffId::NotComputed }
+        Self { digest, size, encoding: None, diff_id: DiffId::NotComputed, other_diff_id: None }
     }
 
     /// The digest.
@@ -245,9 +340,23 @@ impl ProvenBlob {
         self.encoding
     }
 
-    /// The diff ID.
+    /// The diff ID; for a blob that was verified as [`Content::LayerInEvery`] the canonical algorithm's.
     pub fn diff_id(&self) -> DiffId {
         self.diff_id
+    }
+
+    /// The same proof with the diff ID in this algorithm, where it was computed.
+    #[must_use]
+    pub fn with_diff_id_in(self, algorithm: Algorithm) -> Self {
+        match (self.diff_id, self.other_diff_id) {
+            (DiffId::Computed { digest: one, uncompressed_size }, Some(other))
+                if other.algorithm() == algorithm =>
+            {
+                let diff_id = DiffId::Computed { digest: other, uncompressed_size };
+                Self { diff_id, other_diff_id: Some(one), ..self }
+            }
+            _ => self,
+        }
     }
 }
 

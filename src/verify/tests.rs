@@ -59,12 +59,12 @@ fn size_and_digest_must_hold() {
     let of_size = |size| BlobVerifier::new(digest, size, Content::Opaque);
     let short = feed(of_size(9), &[good]).unwrap_err();
     assert!(matches!(short, VerifyError::SizeMismatch { expected: 9, found: 8, .. }));
-    assert_eq!(short.to_string(), format!("blob {digest} has 8 bytes, and its descriptor says 9"));
+    assert_eq!(short.to_string(), format!("blob {digest} has 8 bytes, and it should have 9"));
     let other = feed(of_size(8), &[b"a konfig"]).unwrap_err();
     let found = Digest::sha256(b"a konfig");
     assert_eq!(other.to_string(), format!("blob {digest} has the digest {found}"));
     let long = feed(of_size(7), &[good]).unwrap_err();
-    assert_eq!(long.to_string(), format!("blob {digest} has more than the 7 bytes that its descriptor says"));
+    assert_eq!(long.to_string(), format!("blob {digest} has more than the 7 bytes that it should have"));
     for error in [short, other, long] {
         assert_eq!(error.kind(), Kind::Integrity);
     }
@@ -411,5 +411,117 @@ proptest! {
         let whole = format!("{:?}", verify(&bytes, LAYER));
         let pieces = chunks(&bytes, &lengths);
         prop_assert_eq!(format!("{:?}", feed(verifier(&bytes, LAYER), &pieces)), whole);
+    }
+}
+
+/// One layer that configs claim diff IDs of in different algorithms has each of them, plain or compressed, hashed here or
+/// there.
+#[test]
+fn diff_ids_in_every_algorithm() {
+    let plain = text(300_000);
+    for layer in [plain.clone(), gzip(&plain), zstd(&plain, 20), Vec::new(), gzip(b"")] {
+        let plain = if layer.len() < 100 { Vec::new() } else { plain.clone() };
+        for blob in Algorithm::ALL {
+            for hashing in [Hashing::Inline, Hashing::OwnThread] {
+                let size = layer.len() as u64;
+                let verifier = BlobVerifier::new(blob.digest(&layer), size, Content::LayerInEvery);
+                let proof = feed(verifier.with_hashing(hashing), &[&layer]).unwrap();
+                let computed = |algorithm: Algorithm| DiffId::Computed {
+                    digest: algorithm.digest(&plain),
+                    uncompressed_size: plain.len() as u64,
+                };
+                assert_eq!(proof.diff_id(), computed(Algorithm::Sha256));
+                for algorithm in [Algorithm::Sha512, Algorithm::Sha256, Algorithm::Sha512] {
+                    let proof = proof.with_diff_id_in(algorithm);
+                    assert_eq!(proof.diff_id(), computed(algorithm));
+                    let back = proof.with_diff_id_in(Algorithm::Sha256);
+                    assert_eq!(back.diff_id(), computed(Algorithm::Sha256));
+                }
+            }
+        }
+    }
+}
+
+/// What is wanted of a blob that is listed several times is all that is wanted of it anywhere.
+#[test]
+fn wants_add_up() {
+    let [one, other] = Algorithm::ALL.map(|diff_id| Content::Layer { diff_id });
+    let (none, every) = (Content::Opaque, Content::LayerInEvery);
+    let cases = [
+        (none, none, none),
+        (none, one, one),
+        (other, none, other),
+        (one, one, one),
+        (one, other, every),
+        (other, one, every),
+        (every, one, every),
+        (none, every, every),
+    ];
+    for (first, second, both) in cases {
+        assert_eq!(first.and(second), both);
+    }
+}
+
+/// A few bytes that expand to very many keep nobody busy unless they are the blob's: a layer that is like that is read
+/// twice, and is proven like any other; a normal one is read once.
+#[test]
+fn expansion_waits_for_the_digest() {
+    let caution = Caution { floor: 100_000, factor: 10 };
+    let zeros = vec![0; 5_000_000];
+    for layer in [gzip(&zeros), zstd(&zeros, 17)] {
+        for size in [1, 100, layer.len()] {
+            let run = |mut verifier: BlobVerifier, bytes: &[u8]| {
+                for chunk in bytes.chunks(size) {
+                    assert_eq!(verifier.write(chunk).unwrap(), Accepted::all(chunk.len()));
+                }
+                verifier.conclude()
+            };
+            let cautious = || verifier(&layer, LAYER).with_caution(caution);
+            let Ok(Conclusion::Again(again)) = run(cautious(), &layer) else { panic!("read once") };
+            assert_eq!(again.received(), 0);
+            let Ok(Conclusion::Proven(proof)) = run(*again, &layer) else { panic!("not proven") };
+            assert_eq!(proof, verify(&layer, LAYER).unwrap());
+            let mut other = layer.clone();
+            *other.last_mut().unwrap() ^= 1;
+            assert!(matches!(run(cautious(), &other), Err(VerifyError::DigestMismatch { .. })));
+        }
+    }
+    for layer in [gzip(&text(90_000)), text(90_000), gzip(&text(1_000_000))] {
+        let mut subject = verifier(&layer, LAYER).with_caution(caution);
+        let _ = subject.write(&layer).unwrap();
+        assert!(matches!(subject.conclude(), Ok(Conclusion::Proven(_))), "read once");
+    }
+}
+
+/// A cautious verifier gives its decoder up as soon as it has seen enough: what was inflated is bounded by the caution,
+/// not by what the bytes could become.
+#[test]
+fn a_cautious_verifier_stops_inflating() {
+    let budget = WindowBudget::new(8 << 20);
+    let bomb = zstd(&vec![0; 20_000_000], 22);
+    let caution = Caution { floor: 1 << 20, factor: 1 };
+    let mut subject = verifier(&bomb, LAYER).with_caution(caution).with_window_budget(&budget);
+    let _ = subject.write(&bomb[..bomb.len() - 1]).unwrap();
+    assert!(matches!(subject.inspection, Inspection::Deferred));
+    assert!(budget.is_free(8 << 20), "its window is free");
+}
+
+/// In place of wrong bytes, nothing is uncompressed before the digest holds.
+#[test]
+fn after_wrong_bytes_the_digest_comes_first() {
+    for content in [LAYER, Content::Opaque] {
+        for layer in [gzip(&text(1000)), Vec::new()] {
+            let mut subject = verifier(&layer, content).with_caution(Caution::DIGEST_FIRST);
+            let _ = subject.write(&layer).unwrap();
+            let proof = match subject.conclude().unwrap() {
+                Conclusion::Proven(proof) => proof,
+                Conclusion::Again(mut again) => {
+                    assert_eq!(content, LAYER);
+                    let _ = again.write(&layer).unwrap();
+                    again.finish().unwrap()
+                }
+            };
+            assert_eq!(proof, verify(&layer, content).unwrap());
+        }
     }
 }

@@ -3,19 +3,19 @@ use std::io::Write as _;
 use flate2::{Compression, GzBuilder};
 
 use super::*;
-use crate::digest::Algorithm;
+use crate::digest::{Algorithm, Digest};
 use crate::verify::Hashing;
 use crate::verify::diff_id::Expansion;
 
 /// Uncompresses `chunks` and returns the encoding and the digest of what came out.
 fn decompress<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Result<(Encoding, Digest), DecodeError> {
-    let output = Uncompressed::new(Algorithm::Sha256, Hashing::Inline, Expansion::of(u64::MAX));
+    let output = Uncompressed::new(&[Algorithm::Sha256], Hashing::Inline, Expansion::of(u64::MAX));
     let mut decompressor = Decompressor::new(output, Plain::Hash, WindowBudget::unlimited());
     for chunk in chunks {
         assert_eq!(decompressor.write(chunk)?, Accepted::all(chunk.len()));
     }
     let decompressed = decompressor.finish()?;
-    Ok((decompressed.encoding, decompressed.output.unwrap().0))
+    Ok((decompressed.encoding, decompressed.output.unwrap().digest))
 }
 
 /// The outcome for `bytes`, which must not depend on where they are split.
@@ -313,4 +313,34 @@ fn many_empty_members_and_frames() {
     assert_eq!(decompress(frames.repeat(5_000).chunks(65_536)), Ok((Encoding::Zstd, empty)));
     let up_and_down = [raw_frame(&[0x00, 0x78], b""), raw_frame(&[0x00, 0x70], b"")].concat();
     assert_eq!(decompress(up_and_down.repeat(20_000).chunks(65_536)), Ok((Encoding::Zstd, empty)));
+}
+
+/// The layers in testdata, each made in one of the forms that tools write: what they are to their readers is what their
+/// diff IDs say, and what no reader takes is refused by name.
+#[test]
+fn layers_in_every_form() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/layers");
+    let listed = include_str!("../../../testdata/layers/diff-ids.txt");
+    let mut seen = 0;
+    for line in listed.lines().filter(|line| !line.starts_with('#')) {
+        let (name, diff_id) = line.split_once('\t').unwrap();
+        let diff_id: Digest = diff_id.split('\t').next().unwrap().parse().unwrap();
+        let bytes = std::fs::read(format!("{folder}/{name}")).unwrap();
+        let unsupported = |compression| Err(DecodeError::Unsupported { compression });
+        let expected = match name {
+            "plain.tar" => Ok((Encoding::Plain, diff_id)),
+            "gzip.tar.gz" | "estargz.tar.gz" | "empty.tar.gz" => Ok((Encoding::Gzip, diff_id)),
+            "zstd.tar.zst" | "chunked.tar.zst" => Ok((Encoding::Zstd, diff_id)),
+            // Go's reader, which containerd, moby and containers/image unpack with, takes no padding either.
+            "padded.tar.gz" => Err(DecodeError::Trailing { encoding: Encoding::Gzip, offset: 298 }),
+            "xz.tar.xz" => unsupported("xz"),
+            "bzip2.tar.bz2" => unsupported("bzip2"),
+            other => panic!("nothing is said of {other}"),
+        };
+        for size in [1, 51, 64, 512, 8192] {
+            assert_eq!(decompress(bytes.chunks(size)), expected, "{name} in chunks of {size}");
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 9);
 }

@@ -34,7 +34,7 @@ impl Fixture {
         for plain in PLAIN {
             let layer = gzip(plain);
             let blob = BlobClaim { digest: Digest::sha256(&layer), size: layer.len() as u64 };
-            layers.push(LayerClaim { blob, encryption: Encryption::None });
+            layers.push(LayerClaim { blob, encryption: Encryption::None, place: Place::Here });
             for diff_id in Algorithm::ALL {
                 let proof = proof(&layer, Content::Layer { diff_id });
                 proofs.insert((blob.digest, Some(diff_id)), proof);
@@ -77,11 +77,11 @@ fn image_covers_manifest_config_and_every_layer() {
     assert_eq!(image.config().digest(), &fixture.config.digest);
     assert_eq!(image.layers().len(), 3);
     for (index, layer) in image.layers().iter().enumerate() {
-        assert_eq!(*layer.blob().digest(), fixture.layers[index].blob.digest);
+        assert_eq!(*layer.blob().unwrap().digest(), fixture.layers[index].blob.digest);
         assert_eq!(layer.diff_id_status(), DiffIdStatus::Verified);
         let uncompressed_size = PLAIN[index].len() as u64;
         let digest = fixture.diff_ids[index];
-        assert_eq!(layer.blob().diff_id(), DiffId::Computed { digest, uncompressed_size });
+        assert_eq!(layer.blob().unwrap().diff_id(), DiffId::Computed { digest, uncompressed_size });
     }
 }
 
@@ -200,4 +200,19 @@ fn statuses_serialise_as_the_report_has_them() {
     use DiffIdStatus::{Encrypted, NotApplicable, Skipped, Verified};
     let json = serde_json::to_string(&[Verified, Skipped, NotApplicable, Encrypted]).unwrap();
     assert_eq!(json, r#"["verified","skipped","not-applicable","encrypted"]"#);
+}
+
+/// A layer that is left at its URLs needs no proof, is no blob of the image here, and is not said to be verified.
+#[test]
+fn a_layer_left_elsewhere_is_not_proven() {
+    let mut fixture = Fixture::new();
+    fixture.layers[1].place = Place::Elsewhere;
+    fixture.proofs.retain(|(digest, _), _| *digest != fixture.layers[1].blob.digest);
+    let image = fixture.assemble().unwrap();
+    assert_eq!(image.layers()[1].blob(), None);
+    assert!(image.blobs().all(|(digest, _)| digest != fixture.layers[1].blob.digest));
+    let statuses = fixture.statuses(DiffIdClaims::Config(&fixture.diff_ids));
+    assert_eq!(statuses, [DiffIdStatus::Verified, DiffIdStatus::Skipped, DiffIdStatus::Verified]);
+    fixture.diff_ids.pop();
+    assert!(matches!(fixture.assemble(), Err(ImageError::DiffIdCount { .. })), "it still has a diff ID");
 }
