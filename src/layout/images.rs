@@ -1,26 +1,24 @@
 //! The images of a layout: what `index.json` names, how large each one is, and which one a name means.
 //!
 //! Everything here is tolerant. A listing is what somebody asks for when a layout is in doubt, so a blob that is missing
-//! or bad makes the listing poorer, never an error; `check` is there to say what is wrong. Sizes are those that
-//! descriptors claim.
+//! or bad makes the listing poorer, never an error; `check` is there to say what is wrong. Sizes are those of the
+//! files, not those that descriptors claim.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod reach;
+
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 
 use super::index::{Entry, IndexDocument};
+use super::referrers::{self, Role};
 use super::{Layout, LayoutError};
 use crate::digest::Digest;
-use crate::manifest::{CONFIG_CAP, Descriptor, ImageConfig, ImageManifest, Manifest};
-use crate::platform::Platform;
+use crate::manifest::Descriptor;
 use crate::reference::Reference;
 use crate::text::printable;
 
-/// How deep nested indexes are followed, as for a fetch.
-pub(crate) const DEEPEST: usize = 8;
-
-/// How many entries all indexes below one entry of `index.json` may have together, as for a fetch.
-pub(crate) const MOST_ENTRIES: usize = 10_000;
+use reach::{Content, Document, Graph, Reach};
 
 /// How many names an error lists.
 const LISTED: usize = 20;
@@ -38,12 +36,35 @@ pub struct ImageSummary {
     pub digest: Digest,
     /// Its media type.
     pub media_type: String,
-    /// The platforms whose manifests are there, normalised, in the index's order.
+    /// The platforms whose manifests are there, normalised, in the index's order. An artifact may have none.
     pub platforms: Vec<String>,
-    /// The bytes of everything that it refers to, itself included, each blob counted once.
+    /// The bytes that it takes on disk: everything that it refers to and that is there, itself included, each blob counted
+    /// once.
     pub size: u64,
     /// The bytes that no other entry of `index.json` refers to.
     pub unique_size: u64,
+    /// How many more platforms its index declares.
+    #[serde(skip)]
+    pub absent_platforms: usize,
+    /// What it is, where it is not for any platform.
+    #[serde(skip)]
+    pub contents: Contents,
+}
+
+/// What an entry of `index.json` is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Contents {
+    /// An image, or as far as is known one.
+    #[default]
+    Image,
+    /// An artifact, or what cosign's tags name.
+    Artifact {
+        /// The artifact type: the manifest's, or the type of its config.
+        artifact_type: String,
+    },
+    /// The list of what refers to another manifest, under that manifest's tag ("Referrers Tag Schema").
+    Referrers,
 }
 
 impl Layout {
@@ -53,49 +74,67 @@ impl Layout {
     /// [`LayoutError::Unreadable`] when `index.json` cannot be understood.
     pub fn images(&self) -> Result<Vec<ImageSummary>, LayoutError> {
         let index = self.index()?;
-        let named: Vec<(&Entry, &Descriptor, Reach)> = index
-            .entries()
-            .iter()
+        let mut graph = Graph::new(self);
+        let entries = index.entries().iter();
+        let named: Vec<_> = entries
             .filter_map(|entry| entry.descriptor().ok().map(|descriptor| (entry, descriptor)))
-            .map(|(entry, descriptor)| (entry, descriptor, self.reach(descriptor)))
+            .map(|(entry, descriptor)| (entry, descriptor, graph.add(descriptor)))
             .collect();
-        let mut reached: BTreeMap<Digest, usize> = BTreeMap::new();
-        for digest in named.iter().flat_map(|(_, _, reach)| reach.blobs.keys()) {
-            *reached.entry(*digest).or_default() += 1;
-        }
-        let is_unique = |digest: &Digest| reached.get(digest) == Some(&1);
-        let summary = |(entry, descriptor, reach): (&Entry, &Descriptor, Reach)| ImageSummary {
-            name: entry.full_name().map(str::to_owned),
-            ref_name: entry.ref_name().map(str::to_owned),
-            digest: descriptor.digest,
-            media_type: descriptor.media_type.as_str().to_owned(),
-            size: sum(reach.blobs.values()),
-            unique_size: sum(reach
-                .blobs
-                .iter()
-                .filter(|(digest, _)| is_unique(digest))
-                .map(|(_, size)| size)),
-            platforms: reach.platforms,
+        let reaches = graph.reaches();
+        let summary = |(entry, descriptor, number): (&Entry, &Descriptor, usize)| {
+            let reach: &Reach = &reaches[number];
+            ImageSummary {
+                name: entry.full_name().map(str::to_owned),
+                ref_name: entry.ref_name().map(str::to_owned),
+                digest: descriptor.digest,
+                media_type: descriptor.media_type.as_str().to_owned(),
+                platforms: platforms(descriptor, reach),
+                size: reach.size,
+                unique_size: reach.unique_size,
+                absent_platforms: reach.absent_platforms,
+                contents: contents(entry, descriptor, reach.document.as_deref()),
+            }
         };
         Ok(named.into_iter().map(summary).collect())
     }
 
     /// The entry of `index.json` that `name` means: by its short name, else by its full name (also in its familiar
-    /// form, `alpine` for `docker.io/library/alpine:latest`), else by its digest. Without a name it is the only entry.
+    /// form, `alpine` for `docker.io/library/alpine:latest`), else by its digest. Without a name it is the only image:
+    /// signatures and other entries that are about another manifest do not count while there is an image.
     ///
     /// # Errors
     /// [`LayoutError::NoSuchImage`] when there is none, [`LayoutError::Ambiguous`] when there are several, with their names;
     /// [`LayoutError::Unreadable`] when `index.json` cannot be understood.
     pub fn find(&self, name: Option<&str>) -> Result<Descriptor, LayoutError> {
         let index = self.index()?;
-        let found = match name {
-            Some(name) => by_name(&index, name),
-            None => index.entries().iter().filter_map(|entry| entry.descriptor().ok()).collect(),
+        self.meant(&index, name).map(|(_, descriptor)| descriptor.clone())
+    }
+
+    /// The entries of `index.json` that `name` means, by the rules of [`Layout::find`]: several where the same image has
+    /// the name more than once.
+    ///
+    /// # Errors
+    /// As [`Layout::find`].
+    pub fn entries_named(&self, name: &str) -> Result<Vec<Entry>, LayoutError> {
+        let index = self.index()?;
+        self.meant(&index, Some(name)).map(|(entries, _)| entries.into_iter().cloned().collect())
+    }
+
+    /// The entries that a name means, and the descriptor that all of them have.
+    fn meant<'a>(
+        &self,
+        index: &'a IndexDocument,
+        name: Option<&str>,
+    ) -> Result<(Vec<&'a Entry>, &'a Descriptor), LayoutError> {
+        let entries = match name {
+            Some(name) => by_name(index, name),
+            None => self.only(index),
         };
+        let found: Vec<&Descriptor> = entries.iter().filter_map(|entry| entry.descriptor().ok()).collect();
         match found.split_first() {
             // The same bytes under two names are one image.
             Some((first, others)) if others.iter().all(|other| other.digest == first.digest) => {
-                Ok((*first).clone())
+                Ok((entries, *first))
             }
             Some(_) => {
                 let what = name.map_or_else(
@@ -120,23 +159,65 @@ impl Layout {
         }
     }
 
-    fn reach(&self, descriptor: &Descriptor) -> Reach {
-        let mut reach = Reach::default();
-        reach.follow(self, descriptor, 1);
-        reach
+    /// What may be meant when no name says which image.
+    fn only<'a>(&self, index: &'a IndexDocument) -> Vec<&'a Entry> {
+        let all: Vec<&Entry> = index.entries().iter().collect();
+        let digests: BTreeSet<Digest> =
+            all.iter().filter_map(|entry| Some(entry.descriptor().ok()?.digest)).collect();
+        if digests.len() < 2 {
+            return all;
+        }
+        let mut have_subjects: HashMap<Digest, bool> = HashMap::new();
+        let mut is_image = |entry: &&Entry| {
+            let Ok(descriptor) = entry.descriptor() else { return false };
+            if referrers::tags(entry).iter().any(|tag| Role::of_tag(tag).is_some()) {
+                return false;
+            }
+            !*have_subjects.entry(descriptor.digest).or_insert_with(|| {
+                self.manifest(descriptor).is_ok_and(|manifest| manifest.subject().is_some())
+            })
+        };
+        let images: Vec<&Entry> = all.iter().copied().filter(|entry| is_image(entry)).collect();
+        if images.is_empty() { all } else { images }
+    }
+}
+
+/// The platforms of an entry: what it declares itself, where it is one image.
+fn platforms(descriptor: &Descriptor, reach: &Reach) -> Vec<String> {
+    let declared = descriptor.platform.as_ref().filter(|platform| !platform.is_empty());
+    match reach.document.as_deref().map(|document| &document.content) {
+        Some(Content::Image { .. }) if declared.is_some() => reach::shown(declared).into_iter().collect(),
+        _ => reach.platforms.iter().map(|platform| (**platform).to_owned()).collect(),
+    }
+}
+
+/// What an entry is by its tag, else by its manifest, else by its descriptor.
+fn contents(entry: &Entry, descriptor: &Descriptor, document: Option<&Document>) -> Contents {
+    let role = referrers::tags(entry).iter().find_map(|tag| Role::of_tag(tag));
+    let content = document.map(|document| &document.content);
+    let is_index =
+        content.map_or(descriptor.media_type.is_index(), |content| matches!(content, Content::Index(_)));
+    if role == Some(Role::Fallback) && is_index {
+        return Contents::Referrers;
+    }
+    let is_image = matches!(content, Some(Content::Image { is_image: true, .. }));
+    let of_document = document.and_then(|document| {
+        // The type of an image's config says nothing of what it is.
+        if is_image { document.stated_type.as_deref() } else { document.artifact_type.as_deref() }
+    });
+    let stated = of_document.or(descriptor.artifact_type.as_deref()).filter(|text| !text.is_empty());
+    let of_tag = || role.filter(|_| !is_index)?.artifact_type();
+    match stated.map(str::to_owned).or_else(of_tag) {
+        Some(artifact_type) => Contents::Artifact { artifact_type },
+        None => Contents::Image,
     }
 }
 
 /// The entries that a name means. The first kind of name that fits anything decides, as with `oci:DIR:NAME` of skopeo.
-fn by_name<'a>(index: &'a IndexDocument, name: &str) -> Vec<&'a Descriptor> {
-    let fitting = |fits: &dyn Fn(&Entry, &Descriptor) -> bool| -> Vec<&'a Descriptor> {
+fn by_name<'a>(index: &'a IndexDocument, name: &str) -> Vec<&'a Entry> {
+    let fitting = |fits: &dyn Fn(&Entry, &Descriptor) -> bool| -> Vec<&'a Entry> {
         let entries = index.entries().iter();
-        let described =
-            entries.filter_map(|entry| entry.descriptor().ok().map(|descriptor| (entry, descriptor)));
-        described
-            .filter(|(entry, descriptor)| fits(entry, descriptor))
-            .map(|(_, descriptor)| descriptor)
-            .collect()
+        entries.filter(|entry| entry.descriptor().is_ok_and(|descriptor| fits(entry, descriptor))).collect()
     };
     let by_ref_name = fitting(&|entry, _| entry.ref_name() == Some(name));
     if !by_ref_name.is_empty() {
@@ -174,72 +255,9 @@ fn shown(descriptor: &Descriptor) -> String {
     }
 }
 
-fn sum<'a>(sizes: impl Iterator<Item = &'a u64>) -> u64 {
-    sizes.fold(0, |sum, size| sum.saturating_add(*size))
-}
-
-/// What an entry of `index.json` refers to, as far as its documents can be read.
-#[derive(Default)]
-struct Reach {
-    blobs: BTreeMap<Digest, u64>,
-    platforms: Vec<String>,
-    followed: BTreeSet<Digest>,
-    entries: usize,
-}
-
-impl Reach {
-    fn follow(&mut self, layout: &Layout, descriptor: &Descriptor, depth: usize) {
-        self.blobs.insert(descriptor.digest, descriptor.size);
-        // Below the deepest index there may be a manifest yet.
-        if depth > DEEPEST + 1 || !self.followed.insert(descriptor.digest) {
-            return;
-        }
-        match layout.manifest(descriptor) {
-            Ok(Manifest::Image(manifest)) => self.image(layout, descriptor, &manifest),
-            Ok(Manifest::Index(index)) if depth <= DEEPEST => {
-                self.entries = self.entries.saturating_add(index.manifests().len());
-                if self.entries > MOST_ENTRIES {
-                    return;
-                }
-                for child in index.manifests() {
-                    // A sparse layout holds the manifests of some platforms only.
-                    if layout.blob_path(&child.digest).is_file() {
-                        self.follow(layout, child, depth + 1);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn image(&mut self, layout: &Layout, descriptor: &Descriptor, manifest: &ImageManifest) {
-        for blob in manifest.layers().iter().chain([manifest.config()]) {
-            self.blobs.insert(blob.digest, blob.size);
-        }
-        let declared = descriptor.platform.clone().filter(|platform| !platform.is_empty());
-        let platform =
-            declared.or_else(|| platform_of_config(layout, manifest)).map(|platform| platform.normalize());
-        let Some(platform) = platform.filter(|platform| !platform.is_empty() && !platform.is_unknown())
-        else {
-            return;
-        };
-        let platform = platform.to_string();
-        if !self.platforms.contains(&platform) {
-            self.platforms.push(platform);
-        }
-    }
-}
-
-fn platform_of_config(layout: &Layout, manifest: &ImageManifest) -> Option<Platform> {
-    if !manifest.is_image() {
-        return None;
-    }
-    let raw = layout.read_blob(&manifest.config().digest, CONFIG_CAP as u64).ok()?;
-    Some(ImageConfig::parse(&raw).ok()?.platform)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::fs;
 
     use serde_json::{Value, json};
@@ -349,7 +367,7 @@ mod tests {
         assert_eq!(images[0].platforms, ["linux/amd64"]);
         assert!(images[0].size > size(&index) + size(&here) && images[0].size == images[0].unique_size);
         fixture.remove(&index);
-        assert_eq!((layout.images().unwrap()[0].size, images[0].digest), (size(&index), images[0].digest));
+        assert_eq!((layout.images().unwrap()[0].size, images[0].digest), (0, images[0].digest));
     }
 
     /// Short names come before full ones, then digests; what is ambiguous or not there lists what is.
@@ -393,8 +411,130 @@ mod tests {
         let only = fixture.image("amd64", &["a"]);
         let one = fixture.layout(&[named(only.clone(), None, Some("x")), named(only.clone(), None, None)]);
         assert_eq!(one.find(None).unwrap().digest.to_string(), only["digest"]);
+        let tag = only["digest"].as_str().unwrap().replace(':', "-");
+        let about = json!({"schemaVersion": 2, "subject": only,
+            "config": fixture.put("{}", "application/vnd.oci.empty.v1+json")});
+        let about = fixture.put(&about.to_string(), MANIFEST);
+        let signature = named(fixture.image("", &["s"]), None, Some(&format!("{tag}.sig")));
+        let signed = fixture.layout(&[about.clone(), only.clone(), signature.clone()]);
+        assert_eq!(signed.find(None).unwrap().digest.to_string(), only["digest"]);
+        assert!(fixture.layout(&[about, signature]).find(None).is_err(), "two, and neither is an image");
         let empty = fixture.layout(&[]);
         assert!(empty.find(None).unwrap_err().to_string().ends_with("it holds no image"));
         assert!(empty.find(Some("x")).unwrap_err().to_string().ends_with("no image \"x\""));
+    }
+
+    /// A sparse index says how many of its platforms are there, whatever the reason, each counted once.
+    #[test]
+    fn absent_platforms_are_counted() {
+        let fixture = Fixture::new();
+        let entry = |mut descriptor: Value, os: &str, architecture: &str| {
+            descriptor["platform"] = json!({"os": os, "architecture": architecture});
+            descriptor
+        };
+        let gone =
+            |name: &str| json!({"mediaType": MANIFEST, "digest": Digest::sha256(name.as_bytes()), "size": 1});
+        let manifests = [
+            entry(fixture.image("amd64", &["a"]), "linux", "amd64"),
+            entry(gone("twice"), "linux", "x86_64"),
+            entry(gone("arm"), "linux", "arm64"),
+            entry(gone("arm again"), "linux", "aarch64"),
+            entry(gone("attestation"), "unknown", "unknown"),
+            gone("undeclared"),
+        ];
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
+        let images = fixture.layout(&[fixture.put(&index.to_string(), INDEX)]).images().unwrap();
+        assert_eq!(
+            (images[0].platforms.as_slice(), images[0].absent_platforms),
+            (&["linux/amd64".to_owned()][..], 1)
+        );
+    }
+
+    /// What is no image for a platform is shown as what it is: by its manifest, else by cosign's tag.
+    #[test]
+    fn artifacts_are_listed_as_what_they_are() {
+        let fixture = Fixture::new();
+        let artifact = |config_type: &str, artifact_type: Option<&str>| {
+            let config = fixture.put("{}", config_type);
+            let manifest = json!({"schemaVersion": 2, "config": config, "artifactType": artifact_type});
+            fixture.put(&manifest.to_string(), MANIFEST)
+        };
+        let chart = "application/vnd.cncf.helm.config.v1+json";
+        let tag = format!("sha256-{}", Digest::sha256(b"subject").hex());
+        let index = fixture.put(&json!({"schemaVersion": 2, "manifests": []}).to_string(), INDEX);
+        let kind = |artifact_type: &str| Contents::Artifact { artifact_type: artifact_type.to_owned() };
+        let cases = [
+            (artifact(chart, None), kind(chart)),
+            (artifact("application/vnd.oci.empty.v1+json", Some("a/b")), kind("a/b")),
+            (fixture.image("amd64", &["a"]), Contents::Image),
+            (
+                named(fixture.image("", &["b"]), None, Some(&format!("{tag}.sig"))),
+                kind("application/vnd.dev.cosign.artifact.sig.v1+json"),
+            ),
+            (named(index.clone(), None, Some(&tag)), Contents::Referrers),
+            (named(index, None, Some("1.0")), Contents::Image),
+        ];
+        let layout = fixture.layout(&cases.clone().map(|(entry, _)| entry));
+        for (image, (entry, wanted)) in layout.images().unwrap().iter().zip(cases) {
+            assert_eq!(image.contents, wanted, "{entry}");
+        }
+    }
+
+    /// SIZE is what an image takes here: a layer that is not there takes nothing, whatever its descriptor claims.
+    #[test]
+    fn sizes_are_those_of_files() {
+        let fixture = Fixture::new();
+        let config = json!({"os": "windows", "architecture": "amd64", "rootfs": {"diff_ids": []}});
+        let config = fixture.put(&config.to_string(), "application/vnd.oci.image.config.v1+json");
+        let layer = json!({"mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "digest": Digest::sha256(b"layer"), "size": 1_000_000, "urls": ["https://example.com"]});
+        let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
+        let manifest = fixture.put(&manifest.to_string(), MANIFEST);
+        let mut skipped = manifest.clone();
+        skipped["annotations"] = json!({"io.ocipull.foreign-layers": "skipped"});
+        let images = fixture.layout(&[skipped, manifest.clone()]).images().unwrap();
+        assert_eq!(images[0].size, size(&manifest) + size(&config));
+        assert_eq!(images[1].size, images[0].size);
+        let mut claims = fixture.image("amd64", &["layer"]);
+        let honest = fixture.layout(std::slice::from_ref(&claims)).images().unwrap();
+        claims["size"] = json!(1_u64 << 40);
+        assert_eq!(fixture.layout(&[claims]).images().unwrap()[0].size, honest[0].size);
+    }
+
+    /// Thousands of names for one large image cost what one costs: each document is read once, and nothing is kept for
+    /// each name but its line.
+    #[test]
+    fn many_names_of_one_image_are_listed_at_once() {
+        let fixture = Fixture::new();
+        let layers: Vec<_> = (0..20_000)
+            .map(|at| json!({"mediaType": "l", "digest": Digest::sha256(format!("{at}").as_bytes()), "size": 1}))
+            .collect();
+        let config = fixture.put("{}", "application/vnd.oci.empty.v1+json");
+        let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers}).to_string();
+        let manifest = fixture.put(&manifest, MANIFEST);
+        let names: Vec<_> =
+            (0..5000).map(|at| named(manifest.clone(), None, Some(&at.to_string()))).collect();
+        let images = fixture.layout(&names).images().unwrap();
+        assert_eq!(images.len(), names.len());
+        assert!(images.iter().all(|image| image.size == size(&manifest) + 2 && image.unique_size == 0));
+    }
+
+    /// What two indexes share is unique to neither, and what one nested index holds counts once for whoever lists it twice.
+    #[test]
+    fn shared_indexes_count_once() {
+        let fixture = Fixture::new();
+        let image = fixture.image("amd64", &["a"]);
+        let index = |children: &[&Value], name: &str| {
+            let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children,
+                "annotations": {"name": name}});
+            fixture.put(&index.to_string(), INDEX)
+        };
+        let nested = index(&[&image], "nested");
+        let (one, two) = (index(&[&nested, &nested], "one"), index(&[&image, &nested], "two"));
+        let alone = fixture.layout(std::slice::from_ref(&one)).images().unwrap().remove(0);
+        assert_eq!((alone.size, alone.platforms.len()), (alone.unique_size, 1));
+        let both = fixture.layout(&[one.clone(), two.clone()]).images().unwrap();
+        assert_eq!((both[0].size, both[0].unique_size), (alone.size, size(&one)));
+        assert_eq!(both[1].unique_size, size(&two));
     }
 }

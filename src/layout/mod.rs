@@ -14,6 +14,11 @@ pub mod index;
 pub mod intervals;
 mod journal;
 mod lock;
+mod naming;
+mod referrers;
+mod replace;
+mod signatures;
+mod sparse;
 mod staging;
 
 use std::fs::{self, File};
@@ -25,15 +30,20 @@ use bytes::Bytes;
 
 use crate::digest::{Algorithm, Digest};
 use crate::manifest::{Descriptor, Manifest};
-use crate::verify::{self, ProvenImage};
+use crate::verify;
 
 pub(crate) use atomic::read_at;
 pub use error::{LayoutError, Operation};
-pub use images::ImageSummary;
-pub(crate) use images::{DEEPEST, MOST_ENTRIES};
+pub use images::{Contents, ImageSummary};
+pub(crate) use referrers::cosign_type;
+pub use replace::Replacement;
+pub use signatures::{MOST_SIGNATURES, PutSignatures};
+pub(crate) use sparse::Surveys;
+pub use sparse::{Absence, Absent, AbsentManifest};
 pub use staging::{Existing, Scratch, StagedBlob, Staging};
 
-use index::{Conflict, IndexDocument};
+use atomic::Access;
+use index::IndexDocument;
 use lock::LayoutLock;
 
 /// The folder for what is not done yet.
@@ -66,7 +76,8 @@ impl Layout {
     ///
     /// # Errors
     /// [`LayoutError::NotALayout`] for a folder of other things, [`LayoutError::NotAFolder`],
-    /// [`LayoutError::Unreadable`] for a marker or an index that cannot be understood.
+    /// [`LayoutError::Misplaced`] when one of a layout's own folders is something else, a link among that (the layout's
+    /// folder itself may be one), [`LayoutError::Unreadable`] for a marker or an index that cannot be understood.
     pub fn look(path: &Path) -> Result<Target, LayoutError> {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => {}
@@ -75,6 +86,7 @@ impl Layout {
             Err(error) => return Err(LayoutError::io(Operation::Open, path, error)),
         }
         let layout = Self { root: path.into() };
+        layout.check_folders()?;
         match read_capped(&layout.marker_path(), INDEX_CAP)? {
             Some(marker) => check_marker(&layout.marker_path(), &marker)?,
             None if layout.is_vacant()? => return Ok(Target::Vacant),
@@ -87,33 +99,49 @@ impl Layout {
     /// Opens a layout that is there.
     ///
     /// # Errors
-    /// As [`Layout::look`], and [`LayoutError::Missing`] when there is none.
+    /// As [`Layout::look`], but [`LayoutError::NoLayout`] for a folder of other things, and [`LayoutError::Missing`] when there
+    /// is none.
     pub fn open(path: &Path) -> Result<Self, LayoutError> {
-        match Self::look(path)? {
-            Target::Layout(layout) => Ok(layout),
-            Target::Vacant => Err(LayoutError::Missing { path: path.to_owned() }),
+        match Self::look(path) {
+            Ok(Target::Layout(layout)) => Ok(layout),
+            Ok(Target::Vacant) => Err(LayoutError::Missing { path: path.to_owned() }),
+            Err(LayoutError::NotALayout { path }) => Err(LayoutError::NoLayout { path }),
+            Err(error) => Err(error),
         }
     }
 
-    /// Opens the layout at `path`, or makes an empty one that any OCI tool reads.
+    /// Opens the layout at `path`, or makes an empty one that any OCI tool reads. `waiting` is told whom for when another
+    /// process has the lock.
     ///
     /// # Errors
-    /// As [`Layout::look`], and [`LayoutError::Io`].
-    pub fn create(path: &Path) -> Result<Self, LayoutError> {
+    /// As [`Layout::look`], and [`LayoutError::Held`], [`LayoutError::Io`].
+    pub fn create(path: &Path, waiting: &mut dyn FnMut(&str)) -> Result<Self, LayoutError> {
         if let Target::Layout(layout) = Self::look(path)?
             && layout.index_path().exists()
         {
+            // What stands in the way of the last step is better known before the first.
+            atomic::open(&layout.staging_folder().join("lock"), Access::Read)?;
             return Ok(layout);
         }
         let layout = Self { root: path.into() };
-        let lock = layout.lock(&mut |_| ())?;
+        let lock = layout.lock(waiting)?;
         layout.write_skeleton()?;
         drop(lock);
         Ok(layout)
     }
 
+    /// Where a layout has folders, only those lead nowhere else.
+    fn check_folders(&self) -> Result<(), LayoutError> {
+        let blobs = self.root.join("blobs");
+        let of_algorithms = Algorithm::ALL.map(|algorithm| blobs.join(algorithm.name()));
+        for folder in [self.staging_folder(), blobs].into_iter().chain(of_algorithms) {
+            atomic::is_own_folder(&folder)?;
+        }
+        Ok(())
+    }
+
     fn write_skeleton(&self) -> Result<(), LayoutError> {
-        atomic::create_folder(&self.root.join("blobs").join(Algorithm::Sha256.name()))?;
+        atomic::create_own_folder(&self.root, &self.root.join("blobs").join(Algorithm::Sha256.name()))?;
         let temporary = self.staging_folder().join("new");
         if !self.marker_path().exists() {
             atomic::write_file(&self.marker_path(), &temporary, MARKER.as_bytes())?;
@@ -201,7 +229,8 @@ impl Layout {
 
     /// How many bytes of a blob an earlier run left staged, as its journal says.
     pub fn staged_bytes(&self, digest: &Digest, size: u64) -> u64 {
-        let length = fs::metadata(self.staging_path(digest, "part")).map_or(0, |metadata| metadata.len());
+        let part = fs::symlink_metadata(self.staging_path(digest, "part"));
+        let length = part.ok().filter(fs::Metadata::is_file).map_or(0, |metadata| metadata.len());
         let mut have = journal::read(&self.staging_path(digest, "journal"), digest, size).have;
         have.truncate(length);
         have.len()
@@ -212,15 +241,14 @@ impl Layout {
     /// # Errors
     /// [`LayoutError::MissingBlob`], [`LayoutError::Io`]; [`LayoutError::BadBlob`] for what is no regular file.
     pub fn open_blob(&self, digest: &Digest) -> Result<File, LayoutError> {
-        let path = self.blob_path(digest);
-        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-            let reason = "it is not a regular file".to_owned();
-            return Err(LayoutError::BadBlob { digest: *digest, reason });
+        match atomic::open(&self.blob_path(digest), Access::Read) {
+            Ok(file) => file.ok_or(LayoutError::MissingBlob { digest: *digest }),
+            Err(LayoutError::Misplaced { found, .. }) => Err(LayoutError::BadBlob {
+                digest: *digest,
+                reason: format!("it is {found}, not a regular file"),
+            }),
+            Err(error) => Err(error),
         }
-        File::open(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => LayoutError::MissingBlob { digest: *digest },
-            _ => LayoutError::io(Operation::Open, &path, error),
-        })
     }
 
     /// Reads a small blob whole and checks its digest.
@@ -279,7 +307,7 @@ impl Layout {
     pub fn sync_blobs(&self) -> Result<(), LayoutError> {
         for algorithm in Algorithm::ALL {
             let folder = self.root.join("blobs").join(algorithm.name());
-            if folder.is_dir() {
+            if atomic::is_own_folder(&folder)? {
                 atomic::sync_folder(&folder)?;
             }
         }
@@ -327,60 +355,35 @@ impl Layout {
         }
     }
 
-    /// Names a proven image in `index.json`, whose blobs and manifest stand under their final names. Says whether
-    /// that changed anything.
+    /// Takes `.ocipull/` away when nothing is staged there any more; says what other, dead fetches left. `waiting` is told
+    /// whom for when another process has the lock.
     ///
     /// # Errors
-    /// [`LayoutError::NameTaken`]; [`LayoutError::Unreadable`]; [`LayoutError::Held`]; [`LayoutError::MissingBlob`]
-    /// when something that the image refers to is gone; [`LayoutError::Io`].
-    pub fn name_image(
-        &self,
-        image: &ProvenImage,
-        entry: &Descriptor,
-        conflict: Conflict,
-        waiting: &mut dyn FnMut(&str),
-    ) -> Result<bool, LayoutError> {
-        let lock = self.lock(waiting)?;
-        for (digest, size) in image.blobs().chain([(entry.digest, entry.size)]) {
-            if !self.contains(&digest, size)? {
-                return Err(LayoutError::MissingBlob { digest });
-            }
-        }
-        self.sync_blobs()?;
-        let mut index = self.index()?;
-        let before = index.to_bytes();
-        index.put(entry, conflict).map_err(|holder| self.name_taken(entry, holder))?;
-        let after = index.to_bytes();
-        let changes = after != before || !self.index_path().exists();
-        if changes {
-            atomic::write_file(&self.index_path(), &self.staging_folder().join("new"), &after)?;
-        }
-        drop(lock);
-        Ok(changes)
-    }
-
-    /// The error for a ref.name that another image holds.
-    pub(crate) fn name_taken(&self, entry: &Descriptor, holder: index::Holder) -> LayoutError {
-        LayoutError::NameTaken {
-            path: self.root.to_path_buf(),
-            name: entry.annotations.get(index::REF_NAME).cloned().unwrap_or_default(),
-            holder: holder.shown,
-            same_image: holder.same_image,
-        }
-    }
-
-    /// Takes `.ocipull/` away when nothing is staged there any more; says what other, dead fetches left.
-    ///
-    /// # Errors
-    /// [`LayoutError::Held`], [`LayoutError::Io`].
-    pub fn clean_up(&self) -> Result<Leftovers, LayoutError> {
-        let folder = self.staging_folder();
-        if !folder.is_dir() {
+    /// [`LayoutError::Held`], [`LayoutError::Misplaced`], [`LayoutError::Io`].
+    pub fn clean_up(&self, waiting: &mut dyn FnMut(&str)) -> Result<Leftovers, LayoutError> {
+        if !atomic::is_own_folder(&self.staging_folder())? {
             return Ok(Leftovers::default());
         }
-        let lock = self.lock(&mut |_| ())?;
+        self.sweep(self.lock(waiting)?)
+    }
+
+    /// As [`Layout::clean_up`], but waits for nobody: whoever has the lock cleans up after itself. `None` when that is
+    /// so.
+    ///
+    /// # Errors
+    /// [`LayoutError::Misplaced`], [`LayoutError::Io`].
+    pub fn try_clean_up(&self) -> Result<Option<Leftovers>, LayoutError> {
+        let folder = self.staging_folder();
+        if !atomic::is_own_folder(&folder)? {
+            return Ok(Some(Leftovers::default()));
+        }
+        let lock = LayoutLock::try_acquire(&self.root, &folder)?;
+        lock.map(|lock| self.sweep(lock)).transpose()
+    }
+
+    fn sweep(&self, lock: LayoutLock) -> Result<Leftovers, LayoutError> {
         let leftovers = staging::sweep(self)?;
-        lock.release_and_clean(&folder)?;
+        lock.release_and_clean(&self.staging_folder())?;
         Ok(leftovers)
     }
 
@@ -412,13 +415,14 @@ fn read_folder(path: &Path) -> Result<Vec<fs::DirEntry>, LayoutError> {
 }
 
 fn read_capped(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, LayoutError> {
-    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(LayoutError::unreadable(path, "it is not a regular file"));
-    }
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(LayoutError::unreadable(path, error.to_string())),
+    let file = match atomic::open(path, Access::Read) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Ok(None),
+        Err(LayoutError::Io { source, .. }) => return Err(LayoutError::unreadable(path, source.to_string())),
+        Err(LayoutError::Misplaced { found, .. }) => {
+            return Err(LayoutError::unreadable(path, format!("it is {found}, not a regular file")));
+        }
+        Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
     file.take(cap + 1)

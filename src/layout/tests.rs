@@ -2,14 +2,15 @@ use std::fs;
 use std::path::Path;
 
 use super::index::Conflict;
+use super::index::NewEntry;
 use super::*;
 use crate::failure::{Failure, Kind};
 use crate::manifest::MediaType;
-use crate::verify::{BlobClaim, DiffIdClaims, ImageClaims, ProvenImage, verify_bytes};
+use crate::verify::{BlobClaim, DiffIdClaims, ImageClaims, Proven, ProvenImage, verify_bytes};
 
 fn create() -> (tempfile::TempDir, Layout) {
     let folder = tempfile::tempdir().unwrap();
-    let layout = Layout::create(&folder.path().join("out")).unwrap();
+    let layout = Layout::create(&folder.path().join("out"), &mut nobody).unwrap();
     (folder, layout)
 }
 
@@ -54,7 +55,7 @@ fn a_new_layout_is_readable_and_empty() {
     let (_folder, layout) = create();
     assert_eq!(fs::read_to_string(layout.root().join("oci-layout")).unwrap(), MARKER);
     assert!(layout.index().unwrap().entries().is_empty());
-    layout.clean_up().unwrap();
+    layout.clean_up(&mut nobody).unwrap();
     assert_eq!(names(layout.root()), ["blobs", "index.json", "oci-layout"]);
 }
 
@@ -65,7 +66,7 @@ fn modes_are_those_of_ordinary_files() {
     use std::os::unix::fs::PermissionsExt as _;
     let (_folder, layout) = create();
     put(&layout, b"content");
-    layout.clean_up().unwrap();
+    layout.clean_up(&mut nobody).unwrap();
     for entry in walkdir::WalkDir::new(layout.root()) {
         let entry = entry.unwrap();
         let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
@@ -88,7 +89,7 @@ fn only_a_vacant_folder_becomes_a_layout() {
     fs::create_dir(path.join(".ocipull")).unwrap();
     assert!(matches!(Layout::look(&path), Ok(Target::Vacant)));
     fs::write(path.join("blobs/sha256/x"), "precious").unwrap();
-    assert!(matches!(Layout::create(&path), Err(LayoutError::NotALayout { .. })));
+    assert!(matches!(Layout::create(&path, &mut nobody), Err(LayoutError::NotALayout { .. })));
     assert!(matches!(Layout::look(&path.join("blobs/sha256/x")), Err(LayoutError::NotAFolder { .. })));
     assert!(matches!(Layout::open(&folder.path().join("absent")), Err(LayoutError::Missing { .. })));
 }
@@ -99,11 +100,11 @@ fn only_a_vacant_folder_becomes_a_layout() {
 fn a_missing_index_is_only_empty_where_nothing_is_lost() {
     let (_folder, layout) = create();
     fs::remove_file(layout.root().join("index.json")).unwrap();
-    assert!(Layout::create(layout.root()).unwrap().index().unwrap().entries().is_empty());
+    assert!(Layout::create(layout.root(), &mut nobody).unwrap().index().unwrap().entries().is_empty());
     assert!(layout.root().join("index.json").exists());
     put(&layout, b"content");
     fs::remove_file(layout.root().join("index.json")).unwrap();
-    let error = Layout::create(layout.root()).unwrap_err();
+    let error = Layout::create(layout.root(), &mut nobody).unwrap_err();
     assert_eq!(error.kind(), Kind::Layout);
 }
 
@@ -118,9 +119,17 @@ fn what_is_unreadable_is_never_overwritten() {
     ] {
         let (_folder, layout) = create();
         fs::write(layout.root().join(file), text).unwrap();
-        assert_eq!(Layout::create(layout.root()).unwrap_err().kind(), Kind::Layout, "{file} {text}");
+        assert_eq!(
+            Layout::create(layout.root(), &mut nobody).unwrap_err().kind(),
+            Kind::Layout,
+            "{file} {text}"
+        );
         assert_eq!(fs::read_to_string(layout.root().join(file)).unwrap(), text);
     }
+}
+
+fn named(proven: &ProvenImage, entry: &Descriptor) -> Vec<(NewEntry, Proven)> {
+    vec![(NewEntry::new(entry.clone(), Conflict::Refuse), Proven::Image(proven.clone()))]
 }
 
 /// An image is named once all of it is there, and an image that lacks a blob is not.
@@ -129,12 +138,12 @@ fn an_image_is_named_only_when_it_is_whole() {
     let (_folder, layout) = create();
     let (proven, entry) = image(&layout, b"{\"one\":1}", "a:1");
     fs::remove_file(layout.blob_path(proven.config().digest())).unwrap();
-    let refused = layout.name_image(&proven, &entry, Conflict::Refuse, &mut nobody);
+    let refused = layout.name(&named(&proven, &entry), &mut nobody);
     assert!(matches!(refused, Err(LayoutError::MissingBlob { .. })));
     assert!(layout.index().unwrap().entries().is_empty());
     put(&layout, b"{}");
-    assert!(layout.name_image(&proven, &entry, Conflict::Refuse, &mut nobody).unwrap());
-    assert!(!layout.name_image(&proven, &entry, Conflict::Refuse, &mut nobody).unwrap());
+    assert!(layout.name(&named(&proven, &entry), &mut nobody).unwrap());
+    assert!(!layout.name(&named(&proven, &entry), &mut nobody).unwrap());
     assert_eq!(layout.index().unwrap().entries().len(), 1);
 }
 
@@ -148,13 +157,13 @@ fn parallel_writers_lose_nothing() {
             scope.spawn(move || {
                 let manifest = format!("{{\"number\":{number}}}");
                 let (proven, entry) = image(layout, manifest.as_bytes(), &format!("a:{number}"));
-                layout.name_image(&proven, &entry, Conflict::Refuse, &mut nobody).unwrap();
-                layout.clean_up().unwrap();
+                layout.name(&named(&proven, &entry), &mut nobody).unwrap();
+                layout.clean_up(&mut nobody).unwrap();
             });
         }
     });
     assert_eq!(layout.index().unwrap().entries().len(), 16);
-    layout.clean_up().unwrap();
+    layout.clean_up(&mut nobody).unwrap();
     assert_eq!(names(layout.root()), ["blobs", "index.json", "oci-layout"]);
 }
 
@@ -188,7 +197,7 @@ fn a_staged_blob_resumes_and_commits() {
     assert!(staged.commit(&verify_bytes(bytes, digest).unwrap()).is_err());
     assert!(!layout.blob_path(&Digest::sha256(other)).exists());
     drop(staged);
-    layout.clean_up().unwrap();
+    layout.clean_up(&mut nobody).unwrap();
     assert_eq!(names(layout.root()), ["blobs", "index.json", "oci-layout"]);
 }
 
@@ -199,13 +208,17 @@ fn clean_up_keeps_what_can_be_resumed() {
     let staged = stage(&layout, b"worth something");
     staged.write_at(b"worth", 0).unwrap();
     staged.note(&(0..5)).unwrap();
-    assert_eq!(layout.clean_up().unwrap(), Leftovers::default(), "a live process's blob is its own affair");
+    assert_eq!(
+        layout.clean_up(&mut nobody).unwrap(),
+        Leftovers::default(),
+        "a live process's blob is its own affair"
+    );
     drop(staged);
     drop(stage(&layout, b"nothing yet"));
     fs::write(layout.staging_path(&Digest::sha256(b"x"), "journal"), "orphan").unwrap();
     fs::write(layout.staging_path(&Digest::sha256(b"x"), "encoded"), "aside").unwrap();
     fs::write(layout.staging_folder().join("new"), "torn index").unwrap();
-    let leftovers = layout.clean_up().unwrap();
+    let leftovers = layout.clean_up(&mut nobody).unwrap();
     assert_eq!(leftovers.blobs, 1);
     let kept = names(&layout.staging_folder());
     assert_eq!(kept.len(), 3, "{kept:?}");

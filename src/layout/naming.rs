@@ -1,0 +1,79 @@
+//! The last write of a commit: `index.json` names what is proven.
+
+use std::collections::BTreeSet;
+
+use super::index::{self, IndexDocument, NewEntry, PutError};
+use super::{Layout, LayoutError, atomic};
+use crate::verify::Proven;
+
+impl Layout {
+    /// Names what is proven in `index.json`; its blobs and manifests stand under their final names. Says whether that
+    /// changed anything. All is named in one write, or nothing is.
+    ///
+    /// # Errors
+    /// [`LayoutError::NameTaken`]; [`LayoutError::Unreadable`]; [`LayoutError::Held`]; [`LayoutError::MissingBlob`]
+    /// when something that an image refers to is gone; [`LayoutError::NotProven`] when an entry is about something else
+    /// than its proof; [`LayoutError::Io`].
+    pub fn name(
+        &self,
+        named: &[(NewEntry, Proven)],
+        waiting: &mut dyn FnMut(&str),
+    ) -> Result<bool, LayoutError> {
+        self.name_if(named, &|_| true, waiting)
+    }
+
+    /// As [`Layout::name`], where `holds` says of the `index.json` that is about to be edited, which no other process
+    /// edits meanwhile, that it is still the one for which `named` was made.
+    ///
+    /// # Errors
+    /// As [`Layout::name`]; [`LayoutError::EntryChanged`] when it is not.
+    pub(crate) fn name_if(
+        &self,
+        named: &[(NewEntry, Proven)],
+        holds: &dyn Fn(&IndexDocument) -> bool,
+        waiting: &mut dyn FnMut(&str),
+    ) -> Result<bool, LayoutError> {
+        let lock = self.lock(waiting)?;
+        let mut looked_at = BTreeSet::new();
+        for (entry, proven) in named {
+            let (digest, size) = (entry.descriptor.digest, entry.descriptor.size);
+            if *proven.root().digest() != digest || proven.root().size() != size {
+                return Err(LayoutError::NotProven { digest });
+            }
+            for (digest, size) in proven.blobs() {
+                if looked_at.insert((digest, size)) && !self.contains(&digest, size)? {
+                    return Err(LayoutError::MissingBlob { digest });
+                }
+            }
+        }
+        self.sync_blobs()?;
+        let mut index = self.index()?;
+        if !holds(&index) {
+            return Err(LayoutError::EntryChanged { path: self.root.to_path_buf() });
+        }
+        let before = index.to_bytes();
+        for (entry, _) in named {
+            index.put(entry, |held| self.extent(held)).map_err(|error| match error {
+                PutError::Taken(holder) => self.name_taken(entry, holder),
+                PutError::Entry(error) => LayoutError::unreadable(&self.index_path(), format!("{error}")),
+            })?;
+        }
+        let after = index.to_bytes();
+        let changes = after != before || !self.index_path().exists();
+        if changes {
+            atomic::write_file(&self.index_path(), &self.staging_folder().join("new"), &after)?;
+        }
+        drop(lock);
+        Ok(changes)
+    }
+
+    /// The error for a ref.name that another image holds.
+    pub(crate) fn name_taken(&self, entry: &NewEntry, holder: index::Holder) -> LayoutError {
+        LayoutError::NameTaken {
+            path: self.root.to_path_buf(),
+            name: entry.descriptor.annotations.get(index::REF_NAME).cloned().unwrap_or_default(),
+            holder: holder.shown,
+            relation: holder.relation,
+        }
+    }
+}
