@@ -2,7 +2,8 @@
 //!
 //! A first request goes without credentials; its 401 says what is wanted. What it said is remembered for the registry
 //! and the repository, tokens for as long as they live, so that later requests go with the right header at once. One
-//! token is asked for at a time for one purpose. A token may be renewed as often as it expires: a 401 gets a new one,
+//! token is asked for at a time for one purpose, on behalf of all who wait for it. One that turns out not to be good for
+//! enough (`insufficient_scope`) is replaced once by one for more. A token may be renewed as often as it expires: a 401 gets a new one,
 //! and so does a 400 or a 403 to a token from the cache, both of which registries in the wild answer to tokens that
 //! have expired. Two refusals in a row of one request are final.
 //!
@@ -10,7 +11,8 @@
 //! service in plain http that a registry in https names. Where the credentials come from is [`CredentialSource`]'s.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, Method, StatusCode};
@@ -25,13 +27,29 @@ use super::redirect::{self, Reached, Refusal, Trail};
 use crate::reference::Repository;
 
 mod challenge;
+mod configured;
 mod credential;
-mod docker_config;
+mod document;
+mod file;
+mod helper;
+mod logins;
+mod resolution;
+mod running;
+mod scope;
 mod token;
 
 pub use challenge::Challenge;
-pub use credential::{Anonymous, CredentialError, CredentialSource, Credentials, Given};
-pub use docker_config::DockerConfig;
+pub use configured::ConfiguredCredentials;
+pub use credential::{
+    Anonymous, CredentialError, CredentialOrigin, CredentialSource, Credentials, FoundCredentials, Given,
+    Identity,
+};
+pub use file::{AuthFile, BrokenEntry, Candidate, FileForm};
+pub use helper::{HelperError, Helpers, Inquiry};
+pub use logins::{LoginError, Logins};
+pub use resolution::{AUTH_FILES, Environment, Location, Surroundings, resolve};
+pub use running::end_helpers;
+use scope::Asker;
 use token::{Token, TokenRequest};
 
 /// How often one request may be refused with something that should have been enough.
@@ -53,10 +71,29 @@ type Place = (String, String);
 /// What was learnt of one repository's registry.
 #[derive(Default)]
 struct Known {
-    credentials: OnceCell<Option<Credentials>>,
+    credentials: OnceCell<Option<FoundCredentials>>,
+    /// The program of a helper that would have been asked for them.
+    missing_helper: OnceLock<String>,
     plan: Mutex<Option<Arc<Plan>>>,
-    /// A token's cell is locked while the token is asked for.
-    tokens: Mutex<HashMap<TokenRequest, Arc<tokio::sync::Mutex<Option<Token>>>>>,
+    tokens: Mutex<HashMap<TokenRequest, Arc<Cell>>>,
+}
+
+/// The token for one purpose.
+#[derive(Default)]
+struct Cell {
+    /// How often asking for it has failed.
+    failures: AtomicU64,
+    /// Locked while the token is asked for.
+    outcome: tokio::sync::Mutex<Outcome>,
+}
+
+/// What came of asking for a token the last time.
+#[derive(Default)]
+enum Outcome {
+    #[default]
+    Nothing,
+    Had(Token),
+    Failed(Arc<RegistryError>),
 }
 
 /// Knows the credentials, challenges and tokens of all repositories.
@@ -70,22 +107,29 @@ impl Authenticator {
         Self { source, known: Mutex::default() }
     }
 
-    /// What one request to the repository's registry is to be authenticated with.
+    /// What one request to the repository's registry is to be authenticated with. `scope` is the path of the repository
+    /// that it is about, where it is about one.
     pub(super) async fn session<'a>(
         &self,
         repository: &'a Repository,
+        scope: Option<&'a str>,
         subject: &'a str,
     ) -> Result<Session<'a>, RegistryError> {
         let known = self.known(repository);
         known.credentials.get_or_try_init(|| self.read_credentials(repository)).await?;
+        if let Some(program) = self.source.missing_helper() {
+            known.missing_helper.get_or_init(|| program);
+        }
         Ok(Session {
             known,
             repository,
+            scope,
             subject,
             used: Used::Nothing,
             refused: None,
             refusals: 0,
             outdated: 0,
+            is_widened: false,
         })
     }
 
@@ -95,11 +139,21 @@ impl Authenticator {
         Arc::clone(known.entry(place).or_default())
     }
 
-    async fn read_credentials(&self, repository: &Repository) -> Result<Option<Credentials>, RegistryError> {
+    async fn read_credentials(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<FoundCredentials>, RegistryError> {
         let (source, asked) = (Arc::clone(&self.source), repository.clone());
         let read = tokio::task::spawn_blocking(move || source.credentials(&asked)).await;
         let read = read.unwrap_or_else(|panicked| Err(CredentialError::Source(Box::new(panicked))));
-        read.map_err(|source| RegistryError::Credentials { repository: repository.to_string(), source })
+        let read =
+            read.map_err(|source| RegistryError::Credentials { repository: repository.to_string(), source })?;
+        if let Some(found) = &read {
+            tracing::info!(host = repository.host(), source = %found.origin, "credentials found");
+        } else {
+            tracing::info!(host = repository.host(), "no credentials found");
+        }
+        Ok(read)
     }
 }
 
@@ -113,6 +167,7 @@ enum Used {
     Token {
         token: Token,
         cached: bool,
+        plan: Arc<Plan>,
     },
 }
 
@@ -131,16 +186,31 @@ pub(super) enum Verdict {
 pub(super) struct Session<'a> {
     known: Arc<Known>,
     repository: &'a Repository,
+    /// The path of the repository that tokens are to be good for.
+    scope: Option<&'a str>,
     subject: &'a str,
     used: Used,
     refused: Option<Token>,
     refusals: u32,
     outdated: u32,
+    /// Whether a token for more was asked for, because the first one was not good for enough.
+    is_widened: bool,
 }
 
 impl Session<'_> {
     fn credentials(&self) -> Option<&Credentials> {
+        self.found().map(|found| &found.credentials)
+    }
+
+    fn found(&self) -> Option<&FoundCredentials> {
         self.known.credentials.get().and_then(Option::as_ref)
+    }
+
+    /// Who asks, for the error of a request that the registry refuses.
+    pub(super) fn identity(&self) -> Identity {
+        let origin = self.found().map(|found| found.origin.clone());
+        let missing_helper = self.known.missing_helper.get().cloned();
+        Identity { host: self.repository.host().to_owned(), origin, missing_helper }
     }
 
     fn plan(&self) -> Option<Arc<Plan>> {
@@ -152,12 +222,14 @@ impl Session<'_> {
         &mut self,
         client: &Client,
     ) -> Result<Option<HeaderValue>, RegistryError> {
-        let (used, header) = match (self.credentials(), self.plan().as_deref()) {
+        let plan = self.plan();
+        let (used, header) = match (self.credentials(), plan.as_deref()) {
             (Some(Credentials::RegistryToken(token)), _) => (Used::Given, token::bearer(token)),
             (_, Some(Plan::Bearer(request))) => {
                 let (token, cached) = self.token(client, request).await?;
                 let header = token.header();
-                (Used::Token { token, cached }, Some(header))
+                let plan = plan.expect("invariant: it was just looked into");
+                (Used::Token { token, cached, plan }, Some(header))
             }
             (Some(Credentials::Basic { username, password }), Some(Plan::Basic)) => {
                 (Used::Basic, Some(token::basic(username, password)))
@@ -178,6 +250,10 @@ impl Session<'_> {
         answer: &Answer,
         home: &Home,
     ) -> Result<Verdict, RegistryError> {
+        if let Some(wider) = self.wider(answer) {
+            self.is_widened = true;
+            return Ok(self.follow(Plan::Bearer(wider)));
+        }
         let unauthorized = answer.status() == StatusCode::UNAUTHORIZED;
         let expired = matches!(answer.status(), StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN)
             && matches!(self.used, Used::Token { cached: true, .. });
@@ -215,9 +291,34 @@ impl Session<'_> {
         }
     }
 
+    /// What to ask for instead of the token that was not good for enough, once for each request. The token service stays the
+    /// one that was asked.
+    fn wider(&self, answer: &Answer) -> Option<TokenRequest> {
+        let (request, path) = (self.used_request()?, self.scope?);
+        let is_refusal = matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        if self.is_widened || !is_refusal {
+            return None;
+        }
+        challenges(answer).iter().find_map(|challenge| request.widened(challenge, path, self.asker()))
+    }
+
+    fn asker(&self) -> Asker {
+        if self.credentials().is_some() { Asker::Somebody } else { Asker::Nobody }
+    }
+
     fn follow(&self, plan: Plan) -> Verdict {
         *self.known.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(plan));
         Verdict::Again
+    }
+
+    fn used_request(&self) -> Option<&TokenRequest> {
+        match &self.used {
+            Used::Token { plan, .. } => match &**plan {
+                Plan::Bearer(request) => Some(request),
+                Plan::Basic => None,
+            },
+            _ => None,
+        }
     }
 
     /// The challenge that can be met, Bearer before Basic; or why there is none.
@@ -227,13 +328,14 @@ impl Session<'_> {
         answer: &Answer,
         home: &Home,
     ) -> Result<Result<Plan, &'static str>, RegistryError> {
-        let lines = answer.response.headers().get_all(WWW_AUTHENTICATE);
-        let challenges =
-            Challenge::parse_all(lines.iter().map(|line| String::from_utf8_lossy(line.as_bytes())));
+        let challenges = challenges(answer);
         let mut bearer = challenges.iter().filter(|challenge| challenge.scheme == "bearer");
-        if let Some(request) = bearer.find_map(|c| TokenRequest::new(c, self.repository.path())) {
+        if let Some(request) = bearer.find_map(|c| TokenRequest::new(c, self.scope, self.asker())) {
             permit_realm(client, answer, &request.realm, home).await?;
-            return Ok(Ok(Plan::Bearer(request)));
+            return Ok(Ok(Plan::Bearer(match self.used_request() {
+                Some(earlier) => request.in_place_of(earlier),
+                None => request,
+            })));
         }
         let basic = challenges.iter().any(|challenge| challenge.scheme == "basic");
         Ok(match self.credentials() {
@@ -245,25 +347,49 @@ impl Session<'_> {
         })
     }
 
-    /// A token, and whether it was there already. A refused one is replaced, unless that has happened in the meantime.
+    /// A token, and whether it was there already. A refused one is replaced, unless that has happened in the meantime. Whoever
+    /// waited while it was asked for in vain gets the same error: a service that refuses or is overloaded is asked once.
     async fn token(&self, client: &Client, request: &TokenRequest) -> Result<(Token, bool), RegistryError> {
         let cell = {
             let mut tokens = self.known.tokens.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(tokens.entry(request.clone()).or_default())
         };
-        let mut cell = cell.lock().await;
+        let failures = cell.failures.load(Ordering::Acquire);
+        let mut outcome = cell.outcome.lock().await;
         let refused = |token: &Token| self.refused.as_ref().is_some_and(|refused| refused.is_same_as(token));
-        if let Some(token) = cell.as_ref().filter(|token| !token.has_expired() && !refused(token)) {
-            return Ok((token.clone(), true));
+        match &*outcome {
+            Outcome::Had(token) if !token.has_expired() && !refused(token) => {
+                return Ok((token.clone(), true));
+            }
+            Outcome::Failed(error) if cell.failures.load(Ordering::Acquire) > failures => {
+                return Err(self.no_token(Arc::clone(error)));
+            }
+            _ => *outcome = Outcome::Nothing,
         }
-        *cell = None;
-        tracing::debug!(repository = %self.repository, realm = super::error::shown(&request.realm), "token asked for");
-        let token = self.fetch(client, request).await.map_err(|source| RegistryError::Token {
-            subject: self.subject.to_owned(),
-            source: Box::new(source),
-        })?;
-        *cell = Some(token.clone());
-        Ok((token, false))
+        tracing::info!(
+            repository = %self.repository,
+            realm = request.realm.authority(),
+            scope = request.scopes.texts().join(" "),
+            credentials = self.found().map(|found| found.origin.to_string()),
+            "asking for a token"
+        );
+        match self.fetch(client, request).await {
+            Ok(token) => {
+                *outcome = Outcome::Had(token.clone());
+                Ok((token, false))
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                *outcome = Outcome::Failed(Arc::clone(&error));
+                cell.failures.fetch_add(1, Ordering::Release);
+                Err(self.no_token(error))
+            }
+        }
+    }
+
+    fn no_token(&self, source: Arc<RegistryError>) -> RegistryError {
+        let identity = Some(Box::new(self.identity()));
+        RegistryError::Token { subject: self.subject.to_owned(), identity, source }
     }
 
     async fn fetch(&self, client: &Client, request: &TokenRequest) -> Result<Token, RegistryError> {
@@ -301,6 +427,11 @@ impl Session<'_> {
     }
 }
 
+fn challenges(answer: &Answer) -> Vec<Challenge> {
+    let lines = answer.response.headers().get_all(WWW_AUTHENTICATE);
+    Challenge::parse_all(lines.iter().map(|line| String::from_utf8_lossy(line.as_bytes())))
+}
+
 /// Whether the token service that a challenge names may be asked.
 async fn permit_realm(
     client: &Client,
@@ -318,7 +449,7 @@ async fn permit_realm(
         refusal => RegistryError::Realm { about: about(), refusal },
     })?;
     let is_loopback = realm.host().is_some_and(|host| proxy::is_loopback(&host));
-    if realm.scheme() == "http" && !is_loopback && !client.endpoints.is_plain() {
+    if realm.scheme() == "http" && !is_loopback && !client.may_be_plain() {
         let host = crate::text::printable(realm.host_str().unwrap_or_default());
         return Err(RegistryError::RealmInPlain { about: about(), host });
     }
@@ -326,7 +457,7 @@ async fn permit_realm(
 }
 
 /// A GET that follows redirects, its credentials staying at the origin that they are for.
-async fn get(
+pub(super) async fn get(
     client: &Client,
     subject: &str,
     url: Url,
@@ -341,7 +472,7 @@ async fn get(
             return Ok(answer);
         }
         let home = home.get_or_insert_with(|| Home::of(&answer));
-        let step = attempt::follow(client, &mut trail, &answer, home).await?;
+        let step = attempt::follow(client, &mut trail, &answer, Some(home)).await?;
         if !step.same_origin {
             authorization = None;
         }
