@@ -1,27 +1,40 @@
-//! Which server certificates are accepted.
+//! Which server certificates are accepted, and which of the own ones is shown.
 //!
 //! The roots are the system's and those of the configured files; the system's are read when the first certificate is
-//! to be judged, so that a fetch in plain http from loopback does not pay for them. A certificate that is byte for byte
+//! to be judged, so that a fetch in plain http from loopback does not pay for them, and once for all servers. A certificate that is byte for byte
 //! one of the configured ones is accepted when its name and time hold: that is the usual self-signed registry, whose
 //! certificate the path builder refuses as a certificate authority in an end entity's place. Names come from the
 //! subjectAltName only (RFC 9525); a certificate that has none gets an error that says so.
+//!
+//! A server that asks for a certificate gets the first of the configured ones that is signed in a way it knows and, where it
+//! names the authorities that it accepts, by one of them; if none is, it gets none, and says what it thinks of that. To
+//! whom which ones are configured at all is for `transport` to say.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
+    SignatureScheme,
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::config::certs_d::{self, CertsDError};
 use super::error::RegistryError;
 use crate::text::printable;
+
+/// What is said of a server that lets in nobody without a certificate.
+pub(super) const CLIENT_CERTIFICATE: &str = "the server asks for a client certificate, and was shown none";
+
+/// What is said of a server that looked at the certificate and wants another one.
+pub(super) const CLIENT_CERTIFICATE_REFUSED: &str =
+    "the server does not accept the client certificate that it was shown";
 
 /// How servers prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,60 +43,107 @@ pub enum ServerVerification {
     /// By a certificate that leads to one of the system's roots, or to a configured one.
     #[default]
     SystemRoots,
+    /// Likewise, and for endpoints too that the configuration calls `insecure` (`--tls-verify=true`).
+    Insisted,
     /// Not at all (`--tls-verify=false`).
     Disabled,
 }
 
-/// The client's side of TLS: HTTP/1.1 only, with ring.
-///
-/// # Errors
-/// [`RegistryError::CaFile`] and [`RegistryError::CaFileMalformed`].
-pub(super) fn client_config(
-    verification: ServerVerification,
-    ca_files: &[PathBuf],
-) -> Result<ClientConfig, RegistryError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut configured = Vec::new();
-    for path in ca_files {
-        configured.extend(read_certificates(path)?);
+/// The system's roots, read when they are wanted first.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SystemRoots(Arc<OnceLock<Vec<CertificateDer<'static>>>>);
+
+impl SystemRoots {
+    fn get(&self) -> &[CertificateDer<'static>] {
+        self.0.get_or_init(|| {
+            let system = rustls_native_certs::load_native_certs();
+            for error in &system.errors {
+                tracing::debug!(%error, "some of the system's certificates cannot be read");
+            }
+            system.certs
+        })
     }
+}
+
+/// What one client for HTTP knows of certificates.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Trusted {
+    pub(super) system: SystemRoots,
+    /// Trusted besides, or byte for byte.
+    pub(super) configured: Vec<CertificateDer<'static>>,
+    /// To show to servers that ask for one.
+    pub(super) own: Vec<Arc<CertifiedKey>>,
+}
+
+/// The client's side of TLS: HTTP/1.1 only, with ring.
+pub(super) fn client_config(verification: ServerVerification, trusted: Trusted) -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let Trusted { system, configured, own } = trusted;
     let verifier: Arc<dyn ServerCertVerifier> = match verification {
-        ServerVerification::SystemRoots => {
-            Arc::new(Verifier { provider: Arc::clone(&provider), configured, judge: OnceLock::new() })
+        ServerVerification::SystemRoots | ServerVerification::Insisted => {
+            Arc::new(Verifier { provider: Arc::clone(&provider), system, configured, judge: OnceLock::new() })
         }
         ServerVerification::Disabled => Arc::new(Unverified { provider: Arc::clone(&provider) }),
     };
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("invariant: ring has cipher suites for the default versions")
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = if own.is_empty() {
+        config.with_no_client_auth()
+    } else {
+        config.with_client_cert_resolver(Arc::new(Own(own)))
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    config
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
-    let malformed = |reason: String| RegistryError::CaFileMalformed { path: path.to_owned(), reason };
-    let text =
-        std::fs::read(path).map_err(|source| RegistryError::CaFile { path: path.to_owned(), source })?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<_, _>>()
-        .map_err(|error| malformed(error.to_string()))?;
-    if found.is_empty() {
-        return Err(malformed("there is no certificate in it".to_owned()));
+/// The certificates in a file that the caller names.
+///
+/// # Errors
+/// [`RegistryError::CaFile`] and [`RegistryError::CaFileMalformed`].
+pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
+    certs_d::certificates(path).map_err(|error| match error {
+        CertsDError::Unreadable { path, source } => RegistryError::CaFile { path, source },
+        error => RegistryError::CaFileMalformed { path: path.to_owned(), reason: error.reason() },
+    })
+}
+
+/// The own certificates, to choose from.
+#[derive(Debug)]
+struct Own(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for Own {
+    fn resolve(
+        &self,
+        root_hint_subjects: &[&[u8]],
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        let fits = |key: &&Arc<CertifiedKey>| {
+            let is_known = root_hint_subjects.is_empty() || is_issued_by(&key.cert, root_hint_subjects);
+            is_known && key.key.choose_scheme(schemes).is_some()
+        };
+        self.0.iter().find(fits).cloned()
     }
-    for certificate in &found {
-        if let Err(error) = X509Certificate::from_der(certificate) {
-            return Err(malformed(error.to_string()));
-        }
+
+    fn has_certs(&self) -> bool {
+        true
     }
-    Ok(found)
+}
+
+/// Whether one of the names, in DER, is an issuer of the chain.
+fn is_issued_by(chain: &[CertificateDer<'_>], names: &[&[u8]]) -> bool {
+    chain.iter().any(|certificate| {
+        X509Certificate::from_der(certificate)
+            .is_ok_and(|(_, parsed)| names.contains(&parsed.issuer().as_raw()))
+    })
 }
 
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
+    system: SystemRoots,
     configured: Vec<CertificateDer<'static>>,
     judge: OnceLock<Result<Arc<WebPkiServerVerifier>, String>>,
 }
@@ -95,12 +155,8 @@ impl Verifier {
     }
 
     fn load(&self) -> Result<Arc<WebPkiServerVerifier>, String> {
-        let system = rustls_native_certs::load_native_certs();
-        for error in &system.errors {
-            tracing::debug!(%error, "some of the system's certificates cannot be read");
-        }
         let mut roots = RootCertStore::empty();
-        let (_, unusable) = roots.add_parsable_certificates(system.certs);
+        let (_, unusable) = roots.add_parsable_certificates(self.system.get().iter().cloned());
         // An end entity's certificate among the configured ones is no root, and need not be one.
         roots.add_parsable_certificates(self.configured.iter().cloned());
         tracing::debug!(
@@ -189,7 +245,13 @@ impl ServerCertVerifier for Verifier {
 
 /// What a TLS error says, in words rather than in the names of its variants.
 pub(super) fn explained(error: &rustls::Error) -> String {
-    let rustls::Error::InvalidCertificate(reason) = error else { return printable(&error.to_string()) };
+    let reason = match error {
+        rustls::Error::InvalidCertificate(reason) => reason,
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            return CLIENT_CERTIFICATE.to_owned();
+        }
+        _ => return printable(&error.to_string()),
+    };
     let text = match reason {
         CertificateError::UnknownIssuer => "the certificate's issuer is not trusted",
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "the certificate has expired",
@@ -279,6 +341,7 @@ mod tests {
     ) -> Result<(), String> {
         let verifier = Verifier {
             provider: Arc::new(rustls::crypto::ring::default_provider()),
+            system: SystemRoots::default(),
             configured: configured.iter().map(|certificate| certificate.der().clone()).collect(),
             judge: OnceLock::new(),
         };
@@ -318,6 +381,42 @@ mod tests {
         let certificate = self_signed(&[], false);
         let error = judged(&[&certificate], &certificate, "r.example").unwrap_err();
         assert!(error.contains("subjectAltName"), "{error}");
+    }
+
+    /// A server is shown what it may accept: the first certificate whose issuer it names and whose key it can check.
+    #[test]
+    fn own_certificates_are_chosen_from() {
+        let authority = |name: &str| {
+            let mut parameters = rcgen::CertificateParams::new(vec![]).unwrap();
+            parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+            rcgen::CertifiedIssuer::self_signed(parameters, rcgen::KeyPair::generate().unwrap()).unwrap()
+        };
+        let (one, two, three) = (authority("one"), authority("two"), authority("three"));
+        let issued = |authority: &rcgen::CertifiedIssuer<'_, rcgen::KeyPair>| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let certificate =
+                rcgen::CertificateParams::new(vec![]).unwrap().signed_by(&key, authority).unwrap();
+            let private = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+            let provider = rustls::crypto::ring::default_provider();
+            Arc::new(CertifiedKey::from_der(vec![certificate.der().clone()], private, &provider).unwrap())
+        };
+        let own = Own(vec![issued(&one), issued(&two)]);
+        let name = |authority: &rcgen::CertifiedIssuer<'_, rcgen::KeyPair>| {
+            let (_, parsed) = X509Certificate::from_der(authority.der()).unwrap();
+            parsed.subject().as_raw().to_vec()
+        };
+        let (ecdsa, rsa) = (SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PSS_SHA256);
+        let chosen = |names: &[Vec<u8>], scheme| {
+            let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+            let chosen = own.resolve(&names, &[scheme])?;
+            own.0.iter().position(|other| Arc::ptr_eq(other, &chosen))
+        };
+        assert_eq!(chosen(&[], ecdsa), Some(0));
+        assert_eq!(chosen(&[name(&two)], ecdsa), Some(1));
+        assert_eq!(chosen(&[name(&three), name(&one)], ecdsa), Some(0));
+        assert_eq!(chosen(&[name(&three)], ecdsa), None);
+        assert_eq!(chosen(&[], rsa), None);
     }
 
     /// A file that is missing, empty or garbage is named.
