@@ -7,21 +7,22 @@ use http::header::LOCATION;
 use http::{Method, StatusCode};
 use url::Url;
 
-use super::auth::{Authenticator, Verdict};
+use super::auth::{Authenticator, Session, Verdict};
 use super::endpoint::Scheme;
-use super::error::RegistryError;
-use super::exchange::{Answer, Ask, Client};
+use super::error::{RegistryError, shown};
+use super::exchange::{Answer, Ask, Client, Identity};
 use super::redirect::{Reached, Refusal, Step, Trail};
-use crate::reference::Repository;
+use super::route::{Target, Trust};
 
 /// How long the registry's name may take to resolve, where only a redirect's admission depends on it.
 const LOOKUP_TIME: Duration = Duration::from_secs(5);
 
-/// A question about a repository, `path` being what follows `/v2/NAME/`.
+/// A question about a repository. `path` is what follows `/v2/NAME/`, or with a slash in front the whole path; an empty one
+/// asks for `/v2/` itself, for which the repository only says where its registry is.
 pub(super) struct Attempt<'a> {
     pub(super) client: &'a Client,
     pub(super) authenticator: &'a Authenticator,
-    pub(super) repository: &'a Repository,
+    pub(super) target: &'a Target,
     pub(super) ask: Ask<'a>,
     pub(super) path: &'a str,
 }
@@ -30,49 +31,66 @@ pub(super) struct Attempt<'a> {
 pub(super) struct Found {
     pub(super) answer: Answer,
     pub(super) elsewhere: bool,
+    /// Whether the request was made as somebody.
+    pub(super) authenticated: bool,
 }
 
 impl Attempt<'_> {
     /// Asks. Any status that is neither a redirect nor a challenge that can be met is an answer.
     pub(super) async fn run(&self) -> Result<Found, RegistryError> {
-        let endpoint = self.client.endpoints.registry(self.repository);
-        if let Some(scheme) = endpoint.scheme() {
+        let (endpoints, trust) = (&self.client.endpoints, self.target.trust);
+        let endpoint = endpoints.registry(self.target);
+        let scheme = || endpoints.scheme(&endpoint, self.target);
+        if let Some(scheme) = scheme() {
             return self.run_over(scheme).await;
         }
         let finding_out = endpoint.finding_out.lock().await;
-        if let Some(scheme) = endpoint.scheme() {
+        if let Some(scheme) = scheme() {
             drop(finding_out);
             return self.run_over(scheme).await;
         }
-        match self.run_over(Scheme::Https).await {
-            Err(error) if error.is_not_tls() && endpoint.scheme().is_none() => {
-                tracing::debug!(registry = self.repository.api_host(), "no TLS on loopback: plain http");
-                let found = self.run_over(Scheme::Http).await;
-                if !matches!(found, Err(RegistryError::Network { .. })) {
-                    endpoint.settle(Scheme::Http);
-                }
-                found
+        let (found, settled) = match self.run_over(Scheme::Https).await {
+            Err(error) if self.is_for_plain(&error) && scheme().is_none() => {
+                tracing::debug!(registry = self.target.repository.api_host(), ?trust, "no TLS: plain http");
+                (self.run_over(Scheme::Http).await, Scheme::Http)
             }
-            found => {
-                if !matches!(found, Err(RegistryError::Network { .. })) {
-                    endpoint.settle(Scheme::Https);
-                }
-                found
-            }
+            found => (found, Scheme::Https),
+        };
+        if !matches!(found, Err(RegistryError::Network { .. })) {
+            endpoint.settle(trust, settled);
         }
+        found
+    }
+
+    /// Whether an error of https says that plain http is to be tried. Where the port is https's own, the registry in plain
+    /// http is behind another one.
+    fn is_for_plain(&self, error: &RegistryError) -> bool {
+        let is_elsewhere = self.target.trust == Trust::Insecure && self.target.repository.port().is_none();
+        error.is_not_tls() || (is_elsewhere && error.is_unconnected())
     }
 
     async fn run_over(&self, scheme: Scheme) -> Result<Found, RegistryError> {
-        let mut trail = Trail::new(self.url(scheme)?);
-        let mut session = self.authenticator.session(self.repository, self.ask.subject).await?;
+        self.run_at(self.url(scheme)?, self.ask.identity == Identity::Known).await
+    }
+
+    /// Asks at `url`, which an earlier answer named, instead of at the path; with credentials only if it is `at_home`,
+    /// at the registry itself.
+    pub(super) async fn run_at(&self, url: Url, mut at_home: bool) -> Result<Found, RegistryError> {
+        let client = &self.client.for_target(self.target);
+        let repository = &self.target.repository;
+        let mut session = self.authenticator.session(repository, self.scope(), self.ask.subject).await?;
+        self.log(client, &url, &session).await?;
+        let mut trail = Trail::new(url);
         let mut home = None;
-        let mut at_home = true;
         loop {
-            let authorization = if at_home { session.authorization(self.client).await? } else { None };
-            let answer = self.client.send(trail.current(), &self.ask, authorization).await?;
+            let authorization = if at_home { session.authorization(client).await? } else { None };
+            let authenticated = authorization.is_some();
+            let mut answer = client.send(trail.current(), &self.ask, authorization).await?;
+            if at_home && matches!(answer.status().as_u16(), 401 | 403) {
+                answer.identity = Some(Box::new(session.identity()));
+            }
             let home = home.get_or_insert_with(|| Home::of(&answer));
-            let verdict =
-                if at_home { session.judge(self.client, &answer, home).await? } else { Verdict::Answer };
+            let verdict = if at_home { session.judge(client, &answer, home).await? } else { Verdict::Answer };
             match verdict {
                 Verdict::Answer => {}
                 Verdict::Again => {
@@ -84,17 +102,43 @@ impl Attempt<'_> {
                 Verdict::Unmet(reason) => return Err(unmet(answer, reason).await),
             }
             if !is_redirect(answer.status()) {
-                return Ok(Found { answer, elsewhere: !at_home });
+                return Ok(Found { answer, elsewhere: !at_home, authenticated });
             }
-            let step = follow(self.client, &mut trail, &answer, home).await?;
-            at_home = step.same_origin;
+            let step = follow(client, &mut trail, &answer, Some(home)).await?;
+            at_home &= step.same_origin;
             answer.discard().await;
         }
     }
 
+    /// Says where the question goes, and how.
+    async fn log(&self, client: &Client, url: &Url, session: &Session<'_>) -> Result<(), RegistryError> {
+        let certificates = client.certificates().await?;
+        let credentials = session.identity().origin.map(|origin| origin.to_string());
+        tracing::info!(
+            method = %self.ask.method,
+            url = shown(url),
+            role = ?self.target.role,
+            trust = ?self.target.trust,
+            certificates,
+            credentials,
+            "asking"
+        );
+        Ok(())
+    }
+
+    /// The path of the repository that is asked about.
+    fn scope(&self) -> Option<&str> {
+        if self.path.is_empty() { None } else { Some(self.target.repository.path()) }
+    }
+
     fn url(&self, scheme: Scheme) -> Result<Url, RegistryError> {
-        let host = self.repository.api_host();
-        let text = format!("{}://{host}/v2/{}/{}", scheme.name(), self.repository.path(), self.path);
+        let host = self.target.repository.api_host();
+        let path = match (self.path, self.scope()) {
+            (whole, _) if whole.starts_with('/') => whole.to_owned(),
+            (below, Some(name)) => format!("/v2/{name}/{below}"),
+            (_, None) => "/v2/".to_owned(),
+        };
+        let text = format!("{}://{host}{path}", scheme.name());
         Url::parse(&text).map_err(|_| RegistryError::Host {
             subject: self.ask.subject.to_owned(),
             host: crate::text::printable(host),
@@ -104,11 +148,11 @@ impl Attempt<'_> {
 
 async fn unmet(answer: Answer, reason: &'static str) -> RegistryError {
     let about = answer.about.clone();
-    let codes = match answer.into_error().await {
-        RegistryError::Status { codes, .. } => codes,
-        _ => Vec::new(),
+    let (codes, identity) = match answer.into_error().await {
+        RegistryError::Status { codes, identity, .. } => (codes, identity),
+        _ => (Vec::new(), None),
     };
-    RegistryError::Unauthorized { about, reason, codes }
+    RegistryError::Unauthorized { about, reason, codes, identity }
 }
 
 /// Whether a status sends elsewhere.
@@ -116,16 +160,16 @@ pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Follows a redirect of one whose first answer came from `home`.
+/// Follows a redirect in the business of `home`, the registry; without one nothing leads inside.
 pub(super) async fn follow(
     client: &Client,
     trail: &mut Trail,
     answer: &Answer,
-    home: &Home,
+    home: Option<&Home>,
 ) -> Result<Step, RegistryError> {
     let location = answer.header(LOCATION);
     let mut step = trail.follow(location, Reached::Public);
-    if matches!(step, Err(Refusal::Inside { .. })) {
+    if let (Err(Refusal::Inside { .. }), Some(home)) = (&step, home) {
         step = trail.follow(location, home.reached(client).await);
     }
     step.map_err(|refusal| RegistryError::Redirect { about: answer.about.clone(), refusal })
@@ -144,11 +188,19 @@ impl Home {
         Self { url: answer.url.clone(), address }
     }
 
-    /// Whether that is a place inside. Through a proxy the name is resolved, as the connection's address is the
-    /// proxy's; a name that does not resolve here counts as public, and so does one that takes its time.
+    /// The home of whatever a repository's registry hands out, be it here already or not.
+    pub(super) fn of_registry(client: &Client, target: &Target) -> Option<Self> {
+        let endpoint = client.endpoints.registry(target);
+        let scheme = client.endpoints.scheme(&endpoint, target).unwrap_or(Scheme::Https).name();
+        let url = Url::parse(&format!("{scheme}://{}/", target.repository.api_host())).ok()?;
+        Some(Self { url, address: endpoint.address() })
+    }
+
+    /// Whether that is a place inside. Where no connection is known, and through a proxy, the name is resolved, as the
+    /// connection's address is the proxy's; a name that does not resolve here counts as public, and so does one that takes its time.
     pub(super) async fn reached(&self, client: &Client) -> Reached {
-        if !client.is_proxied(&self.url) {
-            return Reached::of(self.address);
+        if let Some(address) = self.address.filter(|_| !client.is_proxied(&self.url)) {
+            return Reached::of([address]);
         }
         let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = self.url.port_or_known_default().unwrap_or_default();

@@ -1,13 +1,16 @@
 //! One blob's bytes: where they come from ([`BlobSource`]), what an answer to a request for them is ([`Content`]), and
 //! the bytes as they come ([`BlobBody`]).
 //!
+//! A blob comes from the registry of its repository, and where its descriptor has `urls` from those first
+//! ([`elsewhere`](super::elsewhere)).
+//!
 //! Registries redirect blob requests to signed URLs of their storage. The target is remembered for the blob's other
 //! segments, and forgotten when it answers as an expired one does; then the registry is asked for a fresh one, which
 //! may fail once. Nothing here is verified but lengths and ranges: the digest is `verify`'s, and the retries are the
 //! caller's, by `Registry::retrying`.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -15,13 +18,15 @@ use http::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE};
 use url::Url;
 
 use super::Registry;
-use super::attempt::{self, Attempt};
+use super::attempt::{self, Attempt, Found};
 use super::body::Body;
 use super::encoding::{self, ContentEncoding};
 use super::error::{About, RegistryError};
 use super::exchange::{Answer, Ask};
+use super::places::Places;
 use super::range;
 use super::retry::Budget;
+use super::route::{Route, Target};
 use crate::digest::Digest;
 use crate::manifest::Descriptor;
 use crate::reference::Repository;
@@ -33,21 +38,25 @@ pub struct BlobSource {
     digest: Digest,
     size: u64,
     subject: Arc<str>,
-    target: Arc<Mutex<Option<Url>>>,
+    /// Where the place at this position redirected to.
+    redirected: Arc<Mutex<Option<(usize, Url)>>>,
+    places: Arc<Places>,
 }
 
 impl BlobSource {
-    pub(super) fn new(repository: &Repository, descriptor: &Descriptor) -> Self {
+    pub(super) fn new(repository: &Repository, route: Route, descriptor: &Descriptor) -> Self {
+        let subject = format!("{repository}@{}", descriptor.digest);
         Self {
             repository: repository.clone(),
             digest: descriptor.digest,
             size: descriptor.size,
-            subject: format!("{repository}@{}", descriptor.digest).into(),
-            target: Arc::default(),
+            places: Arc::new(Places::new(route, &subject, &descriptor.urls)),
+            subject: subject.into(),
+            redirected: Arc::default(),
         }
     }
 
-    /// The repository that has the blob.
+    /// The repository whose manifest names the blob.
     pub fn repository(&self) -> &Repository {
         &self.repository
     }
@@ -62,19 +71,37 @@ impl BlobSource {
         self.size
     }
 
-    fn target(&self) -> Option<Url> {
-        self.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What errors say the blob is.
+    pub(super) fn subject(&self) -> &str {
+        &self.subject
     }
 
-    fn remember(&self, url: Url) {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Some(url);
+    pub(super) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// The registry itself, unless it may not be asked.
+    pub(super) fn registry(&self) -> Option<&Target> {
+        self.places.registry()
+    }
+
+    fn redirected(&self) -> MutexGuard<'_, Option<(usize, Url)>> {
+        self.redirected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn target(&self, place: usize) -> Option<Url> {
+        self.redirected().as_ref().filter(|(at, _)| *at == place).map(|(_, url)| url.clone())
+    }
+
+    fn remember(&self, place: usize, url: Url) {
+        *self.redirected() = Some((place, url));
     }
 
     /// Another segment may have learnt of a fresh target in the meantime: that one stays.
     fn forget(&self, url: &Url) {
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        if target.as_ref() == Some(url) {
-            *target = None;
+        let mut redirected = self.redirected();
+        if redirected.as_ref().is_some_and(|(_, known)| known == url) {
+            *redirected = None;
         }
     }
 }
@@ -128,57 +155,82 @@ impl BlobBody {
 }
 
 impl Registry {
-    /// The source of a blob in `repository`.
+    /// The source of a blob that a manifest in `repository` names. Where its descriptor has `urls`, those are its first
+    /// places, in their order; then come the mirrors that are configured for digests, and last the registry.
     pub fn blob_source(&self, repository: &Repository, descriptor: &Descriptor) -> BlobSource {
-        BlobSource::new(repository, descriptor)
+        let route = self.inner.routes.serving(repository, &descriptor.digest);
+        BlobSource::new(repository, route, descriptor)
     }
 
-    /// Asks for a blob, or for the bytes `wanted` of it (at least one): one attempt, authentication and redirects included. The server
-    /// decides what comes; look at [`BlobBody::content`].
+    /// Asks for a blob, or for the bytes `wanted` of it (at least one): one attempt at each place that has not failed
+    /// yet, authentication and redirects included, until one answers. The server decides what comes; look at
+    /// [`BlobBody::content`].
     ///
     /// # Errors
-    /// Any [`RegistryError`] of a request. [`RegistryError::is_range_refusal`] tells when a range was asked for and
-    /// the answer is of no use.
+    /// Any [`RegistryError`] of a request; [`RegistryError::Nowhere`] of a blob with several places.
+    /// [`RegistryError::is_range_refusal`] tells when a range was asked for and the answer is of no use.
     pub async fn open(
         &self,
         source: &BlobSource,
         wanted: Option<Range<u64>>,
     ) -> Result<BlobBody, RegistryError> {
+        match source.registry() {
+            Some(target) if !source.is_elsewhere() => self.open_at(source, 0, target, wanted).await,
+            _ => self.open_somewhere(source, wanted).await,
+        }
+    }
+
+    /// One attempt at the registry or mirror that is the blob's place at `place`.
+    pub(super) async fn open_at(
+        &self,
+        source: &BlobSource,
+        place: usize,
+        target: &Target,
+        wanted: Option<Range<u64>>,
+    ) -> Result<BlobBody, RegistryError> {
         let ask = Ask { range: wanted.clone(), ..Ask::get(&source.subject) };
         let mut may_be_stale = true;
-        if let Some(target) = source.target() {
-            match self.inner.client.send(&target, &ask, None).await {
+        if let Some(url) = source.target(place) {
+            match self.inner.client.for_target(target).send(&url, &ask, None).await {
                 Ok(answer) if !is_stale(answer.status()) => {
                     return body(answer, wanted.as_ref(), source.size).await;
                 }
                 Ok(answer) => {
-                    source.forget(&target);
+                    source.forget(&url);
                     may_be_stale = false;
                     answer.discard().await;
                 }
                 Err(error) => {
-                    source.forget(&target);
+                    source.forget(&url);
                     return Err(error);
                 }
             }
         }
-        let path = format!("blobs/{}", source.digest);
-        let attempt = Attempt {
-            client: &self.inner.client,
-            authenticator: &self.inner.authenticator,
-            repository: &source.repository,
-            ask,
-            path: &path,
-        };
-        let mut found = attempt.run().await?;
-        if found.elsewhere && may_be_stale && is_stale(found.answer.status()) {
-            found.answer.discard().await;
-            found = attempt.run().await?;
-        }
+        let found = self.ask_for_blob(target, &source.digest, ask, may_be_stale).await?;
         if found.elsewhere && found.answer.status().is_success() {
-            source.remember(found.answer.url.clone());
+            source.remember(place, found.answer.url.clone());
         }
         body(found.answer, wanted.as_ref(), source.size).await
+    }
+
+    /// Asks the registry for a blob. `may_be_stale` says whether the storage may refuse the URL that the registry gave: then
+    /// the registry is asked once more.
+    pub(super) async fn ask_for_blob(
+        &self,
+        target: &Target,
+        digest: &Digest,
+        ask: Ask<'_>,
+        may_be_stale: bool,
+    ) -> Result<Found, RegistryError> {
+        let (client, authenticator) = (&self.inner.client, &self.inner.authenticator);
+        let path = format!("blobs/{digest}");
+        let attempt = Attempt { client, authenticator, target, ask, path: &path };
+        let found = attempt.run().await?;
+        if found.elsewhere && may_be_stale && is_stale(found.answer.status()) {
+            found.answer.discard().await;
+            return attempt.run().await;
+        }
+        Ok(found)
     }
 
     /// A small blob as a whole (an image config), its size and digest verified, with retries.
@@ -198,7 +250,7 @@ impl Registry {
             return Err(RegistryError::TooLarge { about, cap });
         }
         let budget = Budget::new();
-        self.retrying(&budget, repository, Some(descriptor.digest), || async {
+        self.retrying_blob(&budget, &source, || async {
             let mut body = self.open(&source, None).await?;
             let mut whole = Vec::new();
             while let Some(chunk) = body.chunk().await? {
@@ -245,7 +297,12 @@ fn proven(came: Bytes, body: &BlobBody, source: &BlobSource) -> Result<Bytes, Re
     Ok(bytes)
 }
 
-async fn body(answer: Answer, wanted: Option<&Range<u64>>, size: u64) -> Result<BlobBody, RegistryError> {
+/// What an answer to a request for a blob holds.
+pub(super) async fn body(
+    answer: Answer,
+    wanted: Option<&Range<u64>>,
+    size: u64,
+) -> Result<BlobBody, RegistryError> {
     match (answer.status(), wanted) {
         (StatusCode::OK, _) => whole(answer, size),
         (StatusCode::PARTIAL_CONTENT, Some(wanted)) => part(answer, wanted, size),

@@ -1,7 +1,8 @@
 //! A body as it comes in, watched: it may not stall, not crawl, not end early and not go past its size.
 //!
 //! There is no limit on the whole time, which would only punish slow links. Time counts while somebody waits for the
-//! network, not while the reader is busy elsewhere.
+//! network, not while the reader is busy elsewhere, and not while bytes that came wait for their turn under a cap of the rate
+//! ([`throttle`](super::throttle)).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -57,7 +58,11 @@ impl Body {
             }
             Ok(Ok(None)) if self.wanted.is_some_and(|wanted| self.received < wanted) => Err(self.cut()),
             Ok(Ok(None)) => Ok(None),
-            Ok(Ok(Some(chunk))) => self.accept(chunk, began.elapsed()).map(Some),
+            Ok(Ok(Some(chunk))) => {
+                let chunk = self.accept(chunk, began.elapsed())?;
+                self.counters.throttle.pay(chunk.len() as u64).await;
+                Ok(Some(chunk))
+            }
         }
     }
 
@@ -105,6 +110,13 @@ impl Crawl {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
+    use http::Method;
+    use tokio::sync::Semaphore;
+    use url::Url;
+
+    use super::super::throttle::Throttle;
     use super::*;
 
     /// A byte every twenty seconds is no download; 1 KiB/s is a slow one.
@@ -118,5 +130,29 @@ mod tests {
         assert!(run((20 << 10) - 1, 20));
         assert!(!run(20 << 10, 20));
         assert!(!run(1, 1));
+    }
+
+    /// Waiting for one's turn under a cap of the rate is not the server's silence, and no crawl either.
+    #[tokio::test(start_paused = true)]
+    async fn a_cap_is_no_stall() {
+        let counters = Counters { throttle: Throttle::new(NonZeroU64::new(100)), ..Counters::default() };
+        let url = Url::parse("http://r.example/v2/a/blobs/b").unwrap();
+        let answer = Answer {
+            about: About::new("r.example/a", &Method::GET, &url),
+            url,
+            response: http::Response::new(vec![b'x'; 20_000]).into(),
+            slot: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
+            counters: Arc::new(counters),
+            stall_timeout: Duration::from_secs(1),
+            identity: None,
+        };
+        let began = Instant::now();
+        let mut body = Body::new(answer, Some(20_000), 20_000);
+        let mut received = 0;
+        while let Some(chunk) = body.chunk().await.unwrap() {
+            received += chunk.len();
+        }
+        assert_eq!(received, 20_000);
+        assert!(began.elapsed().abs_diff(Duration::from_secs(200)) < Duration::from_secs(1));
     }
 }

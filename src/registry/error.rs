@@ -3,181 +3,29 @@
 //! Every error of a request names what it is about (reference or repository and digest) and the URL, without user,
 //! password and query: signed URLs carry their secret in the query. Texts from the far side are capped and escaped.
 
-use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::Value;
-use url::Url;
 
-use super::auth::CredentialError;
+use super::auth::{CredentialError, Identity};
+use super::config::certs_d::CertsDError;
+use super::config::registries_conf::RegistriesConfError;
+use super::pages::LinkRefusal;
 use super::redirect::Refusal;
 use super::retry::Disposition;
+use super::tags::TAGS;
+use super::tried::{self, Told, Tried};
 use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
 use crate::manifest::ManifestError;
-use crate::text::printable;
 
-/// What a request is about: `SUBJECT: METHOD URL`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct About {
-    /// The reference, or the repository with a digest.
-    pub subject: String,
-    /// The method and the URL, fit to be shown.
-    pub request: String,
-}
-
-impl About {
-    pub(super) fn new(subject: &str, method: &http::Method, url: &Url) -> Self {
-        Self { subject: subject.to_owned(), request: format!("{method} {}", shown(url)) }
-    }
-}
-
-impl fmt::Display for About {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.subject, self.request)
-    }
-}
-
-/// A URL without user, password, query and fragment.
-pub(super) fn shown(url: &Url) -> String {
-    let mut bare = url.clone();
-    bare.set_query(None);
-    bare.set_fragment(None);
-    // Both fail for URLs without a host only, which have no user either.
-    let _ = bare.set_username("");
-    let _ = bare.set_password(None);
-    printable(bare.as_str())
-}
-
-/// How the connection failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The host's name does not resolve.
-    #[error("the name does not resolve: {0}")]
-    Resolve(String),
-    /// No connection came about.
-    #[error("cannot connect: {0}")]
-    Connect(String),
-    /// The TLS handshake failed, or the certificate is not accepted.
-    #[error("TLS failed: {0}")]
-    Tls(String),
-    /// The server answered the TLS hello with something else.
-    #[error("the server does not speak TLS")]
-    NotTls,
-    /// The server closed the connection upon the TLS hello.
-    #[error("the server closed the connection during the TLS handshake")]
-    HandshakeClosed,
-    /// The connection broke before the answer, or the answer is not HTTP.
-    #[error("the request failed: {0}")]
-    Request(String),
-    /// Nothing came for the stall timeout.
-    #[error("nothing came for {} s", .0.as_secs_f64())]
-    Stalled(Duration),
-    /// Less than 1 KiB/s came, over a minute.
-    #[error("less than 1 KiB/s came, for {} s", .0.as_secs())]
-    Slow(Duration),
-    /// The body ended early.
-    #[error("the body was cut off after {received} bytes{}", announced(*.wanted))]
-    Cut {
-        /// The bytes that came.
-        received: u64,
-        /// The bytes that were to come, where that is known.
-        wanted: Option<u64>,
-    },
-}
-
-fn announced(wanted: Option<u64>) -> String {
-    wanted.map(|wanted| format!(" of {wanted}")).unwrap_or_default()
-}
-
-/// One entry of a registry's error body (distribution spec, "Error Codes").
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Code {
-    /// The code, as `MANIFEST_UNKNOWN`; capped and escaped.
-    pub code: String,
-    /// The message; capped and escaped.
-    pub message: String,
-    /// The detail as JSON text; capped and escaped.
-    pub detail: Option<String>,
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [&self.code, &self.message].into_iter().filter(|part| !part.is_empty());
-        f.write_str(&parts.map(String::as_str).collect::<Vec<_>>().join(": "))?;
-        self.detail.iter().try_for_each(|detail| write!(f, " ({detail})"))
-    }
-}
-
-/// How many entries of an error body are kept.
-const CODES: usize = 8;
-
-/// A wait as people read it: whole seconds, and no more than a hundred years of them.
-fn rounded(wait: Duration) -> Duration {
-    const LONGEST: u64 = 100 * 365 * 24 * 60 * 60;
-    Duration::from_secs(wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).min(LONGEST))
-}
-
-impl Code {
-    /// The entries of an error body: `{"errors": [...]}`, and what token services write (`{"error": ...}`,
-    /// `{"details": ...}`, `{"message": ...}`). A body of another form has none.
-    pub(super) fn parse(body: &[u8]) -> Vec<Self> {
-        let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Vec::new() };
-        if let Some(Value::Array(errors)) = body.get("errors") {
-            return errors.iter().filter_map(Self::entry).take(CODES).collect();
-        }
-        let text = |name: &str| body.get(name).and_then(Value::as_str).map(printable);
-        let code = text("error").or_else(|| text("code")).unwrap_or_default();
-        let message =
-            ["error_description", "details", "message"].into_iter().find_map(text).unwrap_or_default();
-        let any = !code.is_empty() || !message.is_empty();
-        any.then_some(Self { code, message, detail: None }).into_iter().collect()
-    }
-
-    fn entry(entry: &Value) -> Option<Self> {
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
-        struct Entry {
-            code: Value,
-            message: Value,
-            detail: Value,
-        }
-        let text = |value: &Value| match value {
-            Value::Null => String::new(),
-            Value::String(text) => printable(text),
-            other => printable(&other.to_string()),
-        };
-        let entry = Entry::deserialize(entry).ok()?;
-        let is_empty = |value: &Value| match value {
-            Value::Null => true,
-            Value::String(text) => text.is_empty(),
-            Value::Array(items) => items.is_empty(),
-            Value::Object(fields) => fields.is_empty(),
-            _ => false,
-        };
-        let detail = (!is_empty(&entry.detail)).then(|| text(&entry.detail));
-        Some(Self { code: text(&entry.code), message: text(&entry.message), detail })
-    }
-}
-
-fn listed(codes: &[Code]) -> String {
-    codes.iter().flat_map(|code| [": ".to_owned(), code.to_string()]).collect()
-}
-
-fn lastly(last: Option<&str>) -> String {
-    last.map(|last| format!(", the last of which ended so: {last}")).unwrap_or_default()
-}
-
-fn status_line(status: StatusCode) -> String {
-    match status.canonical_reason() {
-        Some(reason) => format!("{} {reason}", status.as_u16()),
-        None => status.as_u16().to_string(),
-    }
-}
+pub use super::codes::Code;
+pub use super::fault::Fault;
+pub use super::words::About;
+pub(super) use super::words::shown;
+use super::words::{lastly, listed, rounded, status_line};
 
 /// Why a question to a registry was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -245,6 +93,8 @@ pub enum RegistryError {
         codes: Vec<Code>,
         /// The wait that the registry announced, where it did.
         retry_after: Option<Duration>,
+        /// As whom the registry was asked, where that may be why it refuses.
+        identity: Option<Box<Identity>>,
     },
     /// The registry wants a proof of identity that cannot be given.
     #[error("{about} needs authentication, {reason}{}", listed(.codes))]
@@ -255,14 +105,18 @@ pub enum RegistryError {
         reason: &'static str,
         /// What the registry says about it.
         codes: Vec<Code>,
+        /// As whom the registry was asked.
+        identity: Option<Box<Identity>>,
     },
     /// No token could be had.
     #[error("{subject}: the token service gave no token")]
     Token {
         /// What the token was for.
         subject: String,
-        /// Why not.
-        source: Box<RegistryError>,
+        /// As whom the registry was asked.
+        identity: Option<Box<Identity>>,
+        /// Why not; all who waited for the same token share it.
+        source: Arc<RegistryError>,
     },
     /// The token service's answer holds no token.
     #[error("{about} was answered without a token: {reason}")]
@@ -296,6 +150,94 @@ pub enum RegistryError {
         /// Why.
         refusal: Refusal,
     },
+    /// The link to the next page of a listing is not followed.
+    #[error("{about} was answered with a link to the next page that is not followed: {refusal}")]
+    Link {
+        /// The request for the page with the link.
+        about: About,
+        /// Why.
+        refusal: LinkRefusal,
+    },
+    /// A page of a listing is not what such a page is.
+    #[error("{about}: the answer, of the type \"{content_type}\", is no such listing")]
+    Listing {
+        /// The request for the page.
+        about: About,
+        /// The media type that the answer claims.
+        content_type: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A repository has more than [`TAGS`] tags.
+    #[error("{about}: more than {TAGS} tags")]
+    TooManyTags {
+        /// The request for the page with which they became too many.
+        about: About,
+    },
+    /// A URL that a descriptor names is not asked.
+    #[error("{about} was not made: the URL {refusal}")]
+    Elsewhere {
+        /// The request that was not made.
+        about: About,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Neither the URLs that the descriptor names nor the registry have the blob.
+    #[error("{subject} could be had from none of its places: {tried}")]
+    Nowhere {
+        /// The blob.
+        subject: String,
+        /// What each of them said.
+        tried: Tried,
+    },
+    /// The mirrors failed, and then the registry itself.
+    #[error("{primary}; {} failed before it: {mirrors}", if mirrors.len() == 1 { "its mirror" } else { "its mirrors" })]
+    Mirrored {
+        /// What each mirror said.
+        mirrors: Tried,
+        /// What the registry said.
+        primary: Told,
+    },
+    /// The configuration forbids to ask the registry.
+    #[error("{subject}: {host} is not asked: the entry \"{prefix}\" in {} blocks it", path.display())]
+    Blocked {
+        /// What would have been asked about.
+        subject: String,
+        /// The registry.
+        host: String,
+        /// The entry's prefix.
+        prefix: String,
+        /// The file with the entry.
+        path: PathBuf,
+    },
+    /// registries.conf cannot be used for this.
+    #[error("{subject}: the configuration of registries cannot be used")]
+    Configuration {
+        /// What was to be asked about.
+        subject: String,
+        /// Why.
+        source: Arc<RegistriesConfError>,
+    },
+    /// A reference without a host is nothing of what it may mean.
+    #[error("{name} is none of the {} images that it may stand for: {}", failures.len(), failures.join("; "))]
+    NoneMeant {
+        /// The reference as it was written.
+        name: String,
+        /// What was said about each.
+        failures: Vec<String>,
+        /// The kind of the failure that tells most.
+        kind: Kind,
+        /// Its hint.
+        hint: Option<String>,
+    },
+    /// The certificates that are configured for a host cannot be used.
+    #[error("the certificates for {host} cannot be used")]
+    Certificates {
+        /// The host.
+        host: String,
+        /// Why.
+        source: Box<CertsDError>,
+    },
     /// A range was asked for, and the answer is another one, or none.
     #[error("{about}: a range was asked for, and answered {found}")]
     WrongRange {
@@ -313,7 +255,7 @@ pub enum RegistryError {
         size: u64,
     },
     /// The body has another size than the descriptor says.
-    #[error("{about}: {found} bytes, and the descriptor says {size}")]
+    #[error("{about}: {found} bytes, and it should have {size}")]
     SizeMismatch {
         /// The request.
         about: About,
@@ -340,11 +282,13 @@ pub enum RegistryError {
         /// What came.
         found: Box<Digest>,
     },
-    /// A signed manifest of Docker's schema 1, whose digest covers a part of it only.
-    #[error("{about}: a signed manifest of Docker's schema 1, which is not supported")]
-    SignedSchema1 {
+    /// The registry does not tell how large a blob is.
+    #[error("{about}: the size of the blob cannot be told: {reason}")]
+    SizeUnknown {
         /// The request.
         about: About,
+        /// What the answer has in place of a size.
+        reason: String,
     },
     /// A `Content-Encoding` that nobody asked for cannot be undone.
     #[error("{about}: the body's Content-Encoding \"{encoding}\" cannot be undone: {reason}")]
@@ -355,6 +299,58 @@ pub enum RegistryError {
         encoding: String,
         /// What is wrong.
         reason: String,
+    },
+    /// The registry does not have the part of the API that was asked for.
+    #[error("{about} was answered {}: the registry does not offer this", status_line(*.status))]
+    NotOffered {
+        /// The request.
+        about: About,
+        /// The status.
+        status: StatusCode,
+        /// What the registry says about it.
+        codes: Vec<Code>,
+    },
+    /// All pages of a listing together are longer than such a listing may be.
+    #[error("{about}: the pages have more than {} MiB together", cap >> 20)]
+    ListingTooLarge {
+        /// The request for the page with which they became too long.
+        about: About,
+        /// The cap in bytes.
+        cap: u64,
+    },
+    /// The signatures of one image are longer than they may be together.
+    #[error("{about}: the signatures of one image have more than {} MiB together", cap >> 20)]
+    SignaturesTooLarge {
+        /// The request with which they became too long.
+        about: About,
+        /// The cap in bytes.
+        cap: u64,
+    },
+    /// There is more of something than there may be.
+    #[error("{about}: more than {most} {what}")]
+    TooMany {
+        /// The last request.
+        about: About,
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
+    /// A list of signatures cannot be understood.
+    #[error("{about}: the list of signatures cannot be used: {reason}")]
+    SignatureList {
+        /// The request.
+        about: About,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A signature's file cannot be read.
+    #[error("cannot read the signature {}", path.display())]
+    SignatureFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// The document is not a manifest.
     #[error("{about}: the manifest cannot be used")]
@@ -391,7 +387,9 @@ impl RegistryError {
     pub fn is_range_refusal(&self) -> bool {
         match self {
             Self::WrongRange { .. } => true,
+            Self::Nowhere { tried, .. } => tried.is_range_refusal(),
             Self::GaveUp { source, .. } => source.is_range_refusal(),
+            Self::Mirrored { primary, .. } => primary.is_range_refusal(),
             _ => false,
         }
     }
@@ -401,13 +399,54 @@ impl RegistryError {
         match self {
             Self::Status { status, .. } => Some(*status),
             Self::GaveUp { source, .. } | Self::ComeBackLater { source, .. } => source.status(),
+            Self::Mirrored { primary, .. } => primary.status(),
             _ => None,
         }
+    }
+
+    /// Who was refused, where that is what the error is about.
+    pub(super) fn refused_identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Status { identity, .. } | Self::Unauthorized { identity, .. }
+                if self.kind() == Kind::Auth =>
+            {
+                identity.as_deref()
+            }
+            Self::Token { identity, source, .. }
+                if self.kind() == Kind::Auth && source.status().is_some_and(|s| s.is_client_error()) =>
+            {
+                identity.as_deref()
+            }
+            Self::GaveUp { source, .. } | Self::ComeBackLater { source, .. } => source.refused_identity(),
+            _ => None,
+        }
+    }
+
+    /// Whether what came is no manifest of a kind that is known here: of another kind, or something else altogether.
+    pub fn is_no_manifest(&self) -> bool {
+        let Self::Manifest { source, .. } = self else { return false };
+        matches!(
+            **source,
+            ManifestError::UnsupportedContentType { .. }
+                | ManifestError::UnsupportedMediaType { .. }
+                | ManifestError::Unrecognised
+                | ManifestError::NotJson { .. }
+        )
     }
 
     /// Whether the connection was refused because the server does not speak TLS, or closes on its hello.
     pub(super) fn is_not_tls(&self) -> bool {
         matches!(self, Self::Network { fault: Fault::NotTls | Fault::HandshakeClosed, .. })
+    }
+
+    /// The error with its causes, in one line.
+    pub(super) fn explained(&self) -> String {
+        tried::explained(self)
+    }
+
+    /// Whether no connection to the host came about.
+    pub(super) fn is_unconnected(&self) -> bool {
+        matches!(self, Self::Network { fault: Fault::Connect(_), .. })
     }
 
     /// What may be done about it.
@@ -422,6 +461,7 @@ impl RegistryError {
             }
             Self::WrongRange { .. } => Disposition::AGAIN,
             Self::Token { source, .. } => source.disposition(),
+            Self::Nowhere { tried, .. } | Self::Mirrored { mirrors: tried, .. } => tried.disposition(),
             _ => Disposition::Fatal,
         }
     }
@@ -432,116 +472,9 @@ pub(super) fn is_passing(status: StatusCode) -> bool {
     matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) || status.is_server_error()
 }
 
-fn status_kind(status: StatusCode) -> Kind {
-    match status {
-        StatusCode::NOT_FOUND | StatusCode::GONE => Kind::NotFound,
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Auth,
-        status if is_passing(status) => Kind::Network,
-        _ => Kind::Other,
-    }
-}
-
-impl Failure for RegistryError {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::CaFile { .. }
-            | Self::CaFileMalformed { .. }
-            | Self::Proxy { .. }
-            | Self::Host { .. }
-            | Self::SignedSchema1 { .. } => Kind::Usage,
-            Self::Client(_) => Kind::Other,
-            Self::Credentials { source, .. } => source.kind(),
-            Self::Status { status, .. } => status_kind(*status),
-            Self::Unauthorized { .. }
-            | Self::TokenAnswer { .. }
-            | Self::Realm { .. }
-            | Self::RealmInPlain { .. } => Kind::Auth,
-            // Token services answer what they like to wrong credentials, but never "not found".
-            Self::Token { source, .. } => match source.kind() {
-                Kind::Network => Kind::Network,
-                _ => Kind::Auth,
-            },
-            Self::Network { .. } | Self::Redirect { .. } | Self::WrongRange { .. } => Kind::Network,
-            Self::Oversize { .. }
-            | Self::SizeMismatch { .. }
-            | Self::TooLarge { .. }
-            | Self::DigestMismatch { .. }
-            | Self::Encoding { .. } => Kind::Integrity,
-            Self::Manifest { source, .. } => source.kind(),
-            Self::GaveUp { source, .. } | Self::ComeBackLater { source, .. } => source.kind(),
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        const LOGIN: &str = "the repository does not exist, or needs a login: pass --creds USER:PASSWORD, or log in with docker login";
-        let hint = match self {
-            Self::Status { status: StatusCode::TOO_MANY_REQUESTS, .. } => {
-                "registries limit anonymous downloads more than others: pass --creds USER:PASSWORD, or wait"
-            }
-            Self::Status { .. } | Self::Unauthorized { .. } if self.kind() == Kind::Auth => LOGIN,
-            Self::RealmInPlain { .. } => {
-                "only --plain-http permits that, and only for a registry in plain http"
-            }
-            Self::Network { fault: Fault::Resolve(_), .. } => {
-                "check how the host is spelled, and whether this machine needs a proxy"
-            }
-            Self::Network { fault: Fault::Connect(_), .. } => {
-                "check host and port, and whether the registry runs"
-            }
-            Self::Network { fault: Fault::NotTls, .. } => {
-                "use --plain-http if the registry speaks plain http"
-            }
-            Self::Network { fault: Fault::Tls(reason), .. } if reason.contains("issuer is not trusted") => {
-                "--ca-file FILE trusts the registry's certificate authority, or its own certificate"
-            }
-            Self::Credentials { source, .. } => return source.hint(),
-            Self::Manifest { source, .. } => return source.hint(),
-            Self::Token { source, .. } | Self::GaveUp { source, .. } | Self::ComeBackLater { source, .. } => {
-                return source.hint();
-            }
-            _ => return None,
-        };
-        Some(hint.to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn codes(body: &str) -> Vec<String> {
-        Code::parse(body.as_bytes()).iter().map(ToString::to_string).collect()
-    }
-
-    /// Registries, token services and proxies all write their own bodies.
-    #[test]
-    fn error_bodies() {
-        let cases: [(&str, &[&str]); 10] = [
-            (
-                r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#,
-                &[r#"MANIFEST_UNKNOWN: manifest unknown ({"Tag":"x"})"#],
-            ),
-            (r#"{"errors":[{"code":"A"},{"message":"b"}]}"#, &["A", "b"]),
-            (r#"{"errors":[{"code":404,"message":null,"detail":[]}]}"#, &["404"]),
-            (r#"{"errors":[{"code":"A","message":"x\u001b[2J"}]}"#, &["A: x\\u{1b}[2J"]),
-            (r#"{"errors":["text"]}"#, &[]),
-            (r#"{"error":"invalid_grant","error_description":"expired"}"#, &["invalid_grant: expired"]),
-            (r#"{"details":"incorrect username or password"}"#, &["incorrect username or password"]),
-            ("<html>502</html>", &[]),
-            ("[]", &[]),
-            ("", &[]),
-        ];
-        for (body, expected) in cases {
-            assert_eq!(codes(body), expected, "{body}");
-        }
-    }
-
-    /// A signed URL in an error would hand its secret to every log.
-    #[test]
-    fn urls_are_shown_without_secrets() {
-        let url = Url::parse("https://user:pass@cdn.example/b?X-Amz-Signature=secret#f").unwrap();
-        assert_eq!(shown(&url), "https://cdn.example/b");
-    }
 
     /// The exit code that each status becomes, and whether it is tried again.
     #[test]
@@ -561,7 +494,8 @@ mod tests {
         for (status, kind, again) in cases {
             let about = About { subject: "r.example/a:b".into(), request: "GET https://r.example/".into() };
             let status = StatusCode::from_u16(status).unwrap();
-            let error = RegistryError::Status { about, status, codes: Vec::new(), retry_after: None };
+            let error =
+                RegistryError::Status { about, status, codes: Vec::new(), retry_after: None, identity: None };
             assert_eq!(error.kind(), kind, "{status}");
             assert_eq!(error.disposition() == Disposition::AGAIN, again, "{status}");
             assert_eq!(error.hint().is_some_and(|hint| hint.contains("needs a login")), kind == Kind::Auth);

@@ -1,5 +1,6 @@
 //! One request and the head of its answer, on whichever host: the [`Client`], which counts, logs, keeps to a host's
-//! share of connections and knows nothing of authentication and redirects.
+//! share of connections and knows nothing of authentication and redirects. A request is made in somebody's business,
+//! which says how the certificates on its way are judged ([`Client::for_target`]).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,12 +17,15 @@ use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use super::Options;
+use super::auth;
 use super::body::Body;
 use super::encoding;
-use super::endpoint::{Endpoints, Scheme};
+use super::endpoint::Endpoints;
 use super::error::{About, Code, Fault, RegistryError, shown};
 use super::proxy::Proxies;
 use super::retry;
+use super::route::{Target, Trust};
+use super::throttle::Throttle;
 use super::transport::Transport;
 
 /// The longest error body that is read.
@@ -33,12 +37,13 @@ const WORTH_DRAINING: u64 = 64 << 10;
 /// How long a connection is worth waiting for.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// What is counted over all requests.
+/// What is counted over all requests, and what all bodies share.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) requests: AtomicU64,
     pub(super) retries: AtomicU64,
     pub(super) body_bytes: AtomicU64,
+    pub(super) throttle: Throttle,
 }
 
 /// What is asked, without where.
@@ -51,11 +56,24 @@ pub(super) struct Ask<'a> {
     pub(super) range: Option<Range<u64>>,
     /// The body of a POST, form-encoded.
     pub(super) form: Option<String>,
+    /// Who asks, where the registry itself is asked.
+    pub(super) identity: Identity,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Identity {
+    /// Whoever the repository's credentials are for.
+    #[default]
+    Known,
+    /// Nobody: challenges are answers.
+    Anonymous,
 }
 
 impl<'a> Ask<'a> {
     pub(super) fn get(subject: &'a str) -> Self {
-        Self { subject, method: Method::GET, accept: None, range: None, form: None }
+        let (accept, range, form) = (None, None, None);
+        Self { subject, method: Method::GET, accept, range, form, identity: Identity::default() }
     }
 
     fn request(&self, url: &Url, authorization: Option<HeaderValue>) -> reqwest::Request {
@@ -80,23 +98,44 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// Sends requests.
-#[derive(Debug)]
+/// Sends requests. Clones are the same client, in the same business until told otherwise.
+#[derive(Debug, Clone)]
 pub(super) struct Client {
-    transport: Transport,
-    pub(super) endpoints: Endpoints,
+    transport: Arc<Transport>,
+    pub(super) endpoints: Arc<Endpoints>,
     pub(super) counters: Arc<Counters>,
     stall_timeout: Duration,
+    business: Option<Target>,
 }
 
 impl Client {
     pub(super) fn new(options: &Options, proxies: Proxies) -> Result<Self, RegistryError> {
         Ok(Self {
-            transport: Transport::new(options, proxies)?,
-            endpoints: Endpoints::new(options.plain_http, options.connections),
-            counters: Arc::default(),
+            transport: Arc::new(Transport::new(options, proxies)?),
+            endpoints: Arc::new(Endpoints::new(options.plain_http, options.connections)),
+            counters: Arc::new(Counters { throttle: Throttle::new(options.max_rate), ..Counters::default() }),
             stall_timeout: options.stall_timeout,
+            business: None,
         })
+    }
+
+    /// The same client for what is asked because of `target`: of its registry, of the token service that it names, and of
+    /// where it redirects to.
+    pub(super) fn for_target(&self, target: &Target) -> Self {
+        Self { business: Some(target.clone()), ..self.clone() }
+    }
+
+    /// The folder of certificates for the endpoint in whose business this is, for the log.
+    pub(super) async fn certificates(&self) -> Result<Option<String>, RegistryError> {
+        let Some(target) = &self.business else { return Ok(None) };
+        let folder = self.transport.folder(target.repository.host()).await?;
+        Ok(folder.map(|folder| folder.display().to_string()))
+    }
+
+    /// Whether plain http is asked for or allowed, for whatever host this business leads to.
+    pub(super) fn may_be_plain(&self) -> bool {
+        let is_insecure = |target: &Target| target.trust == Trust::Insecure;
+        self.endpoints.is_plain() || self.business.as_ref().is_some_and(is_insecure)
     }
 
     /// Sends one request, when one of the host's connections is free. Any answer is an answer, whatever its status.
@@ -107,17 +146,20 @@ impl Client {
         authorization: Option<HeaderValue>,
     ) -> Result<Answer, RegistryError> {
         let about = About::new(ask.subject, &ask.method, url);
-        let endpoint = self.endpoints.of(url);
+        let endpoint = self.endpoints.of_request(url, self.business.as_ref());
+        let connections = self.transport.connections(self.business.as_ref(), url).await?;
         let slot = endpoint.slot().await;
         let authenticated = authorization.is_some();
-        let sent = self.transport.send(ask.request(url, authorization)).await;
+        let sending = self.transport.send(&connections, ask.request(url, authorization));
+        let sent = endpoint.kept.serving(sending).await;
+        endpoint.connected(sent.as_ref().err());
         // A hello that was not answered in TLS asked nothing: it only found out how to ask.
         if !matches!(sent, Err(Fault::NotTls | Fault::HandshakeClosed)) {
             self.counters.requests.fetch_add(1, Ordering::Relaxed);
         }
         // A TLS alert and a refused certificate are TLS too, and no reason to go on in plain text.
         if url.scheme() == "https" && matches!(sent, Ok(_) | Err(Fault::Tls(_))) {
-            endpoint.settle(Scheme::Https);
+            endpoint.spoke_tls();
         }
         match sent {
             Err(fault) => {
@@ -125,13 +167,17 @@ impl Client {
                 Err(RegistryError::Network { about, fault })
             }
             Ok(response) => {
+                endpoint.kept.answered(&response);
+                if let Some(address) = response.remote_addr() {
+                    endpoint.reached(address.ip());
+                }
                 let status = response.status().as_u16();
                 tracing::debug!(
                     method = %ask.method, url = shown(url), range = ?ask.range, authenticated, status, "answered"
                 );
                 let (counters, stall_timeout) = (Arc::clone(&self.counters), self.stall_timeout);
                 let url = url.clone();
-                Ok(Answer { about, url, response, slot, counters, stall_timeout })
+                Ok(Answer { about, url, response, slot, counters, stall_timeout, identity: None })
             }
         }
     }
@@ -151,6 +197,8 @@ pub(super) struct Answer {
     pub(super) slot: OwnedSemaphorePermit,
     pub(super) counters: Arc<Counters>,
     pub(super) stall_timeout: Duration,
+    /// As whom the registry was asked, where that may be why it refuses.
+    pub(super) identity: Option<Box<auth::Identity>>,
 }
 
 impl Answer {
@@ -202,14 +250,19 @@ impl Answer {
     }
 
     /// What an answer that is no success becomes, with what the registry says about it.
-    pub(super) async fn into_error(self) -> RegistryError {
+    pub(super) async fn into_error(mut self) -> RegistryError {
+        let identity = self.identity.take();
         let (about, status, patience) = (self.about.clone(), self.status(), self.stall_timeout);
         let retry_after =
             self.header(RETRY_AFTER).and_then(|value| retry::retry_after(value, SystemTime::now()));
         // A body that does not come, or is too long, must not hide the status.
         let body = tokio::time::timeout(patience, self.document(ERROR_BODY)).await;
-        let codes = body.ok().and_then(Result::ok).map(|body| Code::parse(&body)).unwrap_or_default();
-        RegistryError::Status { about, status, codes, retry_after }
+        let body = body.ok().and_then(Result::ok).unwrap_or_default();
+        if let Some(fault) = Fault::in_answer(status, &body) {
+            return RegistryError::Network { about, fault };
+        }
+        let codes = Code::parse(&body);
+        RegistryError::Status { about, status, codes, retry_after, identity }
     }
 
     /// Reads a short body to its end, so that the connection can be used again.

@@ -3,44 +3,77 @@
 //!
 //! A [`Registry`] is the process's one client for all registries. It authenticates, follows redirects, keeps to a
 //! number of connections to each host, and retries; it verifies manifests and small documents. Blobs that are opened
-//! for download come as they are: lengths and ranges hold, and the digest is `verify`'s. Which registries are asked, in
-//! which order and with which credentials is said by the caller, in [`Options`]; nothing here prints.
+//! for download come as they are: lengths and ranges hold, and the digest is `verify`'s. With which configuration of
+//! mirrors and certificates and with which credentials registries are asked is said by the caller, in [`Options`]; nothing
+//! here prints.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::digest::Digest;
+use crate::reference::Reference;
+use config::certs_d::CertsD;
+use config::registries_conf::Registries;
 use proxy::Proxies;
 
+mod advice;
 mod attempt;
 pub mod auth;
 mod blob;
 mod body;
+mod codes;
+pub mod config;
+mod elsewhere;
 mod encoding;
 mod endpoint;
 mod error;
 mod exchange;
+mod fault;
+mod kept;
+pub mod link;
+mod login;
+mod meaning;
+mod offers;
+mod pages;
+mod places;
 mod proxy;
 mod range;
 pub mod redirect;
+mod referrers;
 mod resolve;
 pub mod retry;
 mod retrying;
+mod round;
+mod route;
+mod signatures;
+mod size;
+mod tags;
+mod throttle;
 mod tls;
 mod transport;
+mod tried;
+mod words;
 
 pub use auth::{CredentialError, CredentialSource, Credentials};
 pub use blob::{BlobBody, BlobSource, Content};
 pub use encoding::ContentEncoding;
 pub use endpoint::PlainHttp;
 pub use error::{About, Code, Fault, RegistryError};
+pub use login::{LoginCheck, LoginKey};
+pub use pages::LinkRefusal;
+pub use places::bare_url;
+pub use referrers::MOST_REFERRERS;
 pub use resolve::Resolved;
 pub use retry::Budget;
 pub use retrying::Retryable;
+pub use signatures::SIGNATURES_CAP;
+pub use tags::TAGS;
 pub use tls::ServerVerification;
+pub use tried::{Told, Tried};
 
 /// How registries are asked.
 #[derive(Clone)]
@@ -49,8 +82,12 @@ pub struct Options {
     pub verification: ServerVerification,
     /// PEM files with certificates that are trusted besides the system's: authorities, or servers' own.
     pub ca_files: Vec<PathBuf>,
+    /// Where the certificates of single registries lie.
+    pub certs_d: CertsD,
     /// Which hosts are asked in plain http.
     pub plain_http: PlainHttp,
+    /// Which endpoints are asked instead of a registry or before it.
+    pub registries: Arc<Registries>,
     /// Where credentials come from.
     pub credentials: Arc<dyn CredentialSource>,
     /// How often and how patiently to try again.
@@ -59,6 +96,8 @@ pub struct Options {
     pub stall_timeout: Duration,
     /// How many requests and bodies one host has at a time.
     pub connections: usize,
+    /// How many bytes of bodies may come a second, of all hosts together.
+    pub max_rate: Option<NonZeroU64>,
     /// Who is told what goes on.
     pub observer: Arc<dyn Fn(Notice) + Send + Sync>,
 }
@@ -69,11 +108,14 @@ impl Default for Options {
         Self {
             verification: ServerVerification::default(),
             ca_files: Vec::new(),
+            certs_d: CertsD::default(),
             plain_http: PlainHttp::default(),
+            registries: Arc::default(),
             credentials: Arc::new(auth::Anonymous),
             policy: retry::Policy::default(),
             stall_timeout: Duration::from_secs(30),
             connections: 8,
+            max_rate: None,
             observer: Arc::new(|_| {}),
         }
     }
@@ -84,10 +126,13 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("verification", &self.verification)
             .field("ca_files", &self.ca_files)
+            .field("certs_d", &self.certs_d)
+            .field("registries", &self.registries)
             .field("plain_http", &self.plain_http)
             .field("policy", &self.policy)
             .field("stall_timeout", &self.stall_timeout)
             .field("connections", &self.connections)
+            .field("max_rate", &self.max_rate)
             .finish_non_exhaustive()
     }
 }
@@ -108,6 +153,15 @@ pub enum Notice {
         announced: bool,
         /// What went wrong.
         cause: String,
+    },
+    /// It was chosen what a reference without a host means.
+    Chosen {
+        /// The reference as it was written.
+        written: String,
+        /// What it means.
+        reference: Reference,
+        /// Who says so.
+        source: String,
     },
     /// Something that stops nothing: one sentence.
     Warning(String),
@@ -135,6 +189,8 @@ struct Inner {
     authenticator: auth::Authenticator,
     policy: retry::Policy,
     observer: Arc<dyn Fn(Notice) + Send + Sync>,
+    offers: offers::Offers,
+    routes: route::Routes,
 }
 
 impl Registry {
@@ -149,9 +205,11 @@ impl Registry {
 
     fn through(options: Options, proxies: Proxies) -> Result<Self, RegistryError> {
         let client = exchange::Client::new(&options, proxies)?;
-        let Options { credentials, policy, observer, .. } = options;
+        let Options { credentials, policy, observer, registries, verification, .. } = options;
         let authenticator = auth::Authenticator::new(credentials);
-        Ok(Self { inner: Arc::new(Inner { client, authenticator, policy, observer }) })
+        let offers = offers::Offers::default();
+        let routes = route::Routes::new(registries, verification);
+        Ok(Self { inner: Arc::new(Inner { client, authenticator, policy, observer, offers, routes }) })
     }
 
     /// What was done so far, by all clones together.

@@ -35,8 +35,8 @@ impl Reached {
     }
 }
 
-/// Whether `address` belongs to a loopback, private, link-local or unspecified network, also as an IPv4 address that
-/// is written as an IPv6 one.
+/// Whether `address` belongs to a loopback, private, link-local, multicast, reserved or unspecified network, also as an IPv4
+/// address that is written as an IPv6 one.
 pub fn is_inside(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_inside_v4(address),
@@ -47,16 +47,33 @@ pub fn is_inside(address: IpAddr) -> bool {
                     || address.is_unspecified()
                     || address.is_unique_local()
                     || address.is_unicast_link_local()
+                    || address.is_multicast()
+                    || is_translated_or_site_local(address)
             }
         },
     }
 }
 
 fn is_inside_v4(address: Ipv4Addr) -> bool {
-    let [first, second, ..] = address.octets();
+    let [first, second, third, _] = address.octets();
     // 100.64.0.0/10 is the space that carriers and clusters share (RFC 6598), and 0.0.0.0/8 is this host (RFC 1122).
     let shared = first == 100 && (64..128).contains(&second);
-    address.is_loopback() || address.is_private() || address.is_link_local() || shared || first == 0
+    // 192.0.0.0/24 is for protocols (RFC 6890), 198.18.0.0/15 for measurements (RFC 2544), 224.0.0.0/4 for groups, and
+    // 240.0.0.0/4 is reserved (RFC 1112), which keeps nobody from numbering machines with it.
+    let protocols = first == 192 && second == 0 && third == 0;
+    let measurements = first == 198 && (18..20).contains(&second);
+    let special = shared || protocols || measurements || first >= 224 || first == 0;
+    special || address.is_loopback() || address.is_private() || address.is_link_local()
+}
+
+/// `fec0::/10`, which was site-local (RFC 3879); `64:ff9b:1::/48`, a network's own translation (RFC 8215); and
+/// `::ffff:0:0:0/96`, the same by an older way (RFC 7915).
+fn is_translated_or_site_local(address: Ipv6Addr) -> bool {
+    match address.segments() {
+        [first, ..] if first & 0xffc0 == 0xfec0 => true,
+        [0x64, 0xff9b, 1, ..] | [0, 0, 0, 0, 0xffff, 0, ..] => true,
+        _ => false,
+    }
 }
 
 /// The IPv4 address inside of a mapped (`::ffff:a.b.c.d`), translated (`64:ff9b::a.b.c.d`, RFC 6052), compatible
@@ -174,6 +191,21 @@ pub fn permitted(from: &Url, to: &Url, reached: Reached) -> Result<(), Refusal> 
     Ok(())
 }
 
+/// Whether a URL may be asked that a manifest names, the registry that has the manifest having been reached as `reached`
+/// says. Whoever writes a manifest must not be able to make this machine knock at doors that only it can reach either.
+///
+/// # Errors
+/// [`Refusal::Scheme`] or [`Refusal::Inside`].
+pub fn permitted_elsewhere(url: &Url, reached: Reached) -> Result<(), Refusal> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Refusal::Scheme { scheme: printable(url.scheme()) });
+    }
+    if reached == Reached::Public && names_inside(url) {
+        return Err(Refusal::Inside { host: host_of(url) });
+    }
+    Ok(())
+}
+
 fn host_of(url: &Url) -> String {
     printable(url.host_str().unwrap_or_default())
 }
@@ -244,6 +276,18 @@ mod tests {
             "192.168.1.1",
             "169.254.169.254",
             "0.0.0.0",
+            "192.0.0.170",
+            "198.18.0.1",
+            "198.19.255.255",
+            "224.0.0.251",
+            "239.255.255.255",
+            "255.255.255.255",
+            "[fec0::1]",
+            "[feff::1]",
+            "[ff02::1]",
+            "[64:ff9b:1::808:808]",
+            "[::ffff:0:8.8.8.8]",
+            "[64:ff9b::c612:1]",
             "100.64.0.1",
             "2130706433",
             "0x7f.1",
@@ -268,6 +312,11 @@ mod tests {
             "172.32.0.1",
             "100.128.0.1",
             "192.169.0.1",
+            "192.0.1.1",
+            "198.17.255.255",
+            "198.20.0.1",
+            "223.255.255.255",
+            "[64:ff9b:2::1]",
             "[2001:db8::1]",
             "[::ffff:8.8.8.8]",
             "example.com",
@@ -312,6 +361,24 @@ mod tests {
             let mut trail = Trail::new(url("https://r.example/v2/x"));
             let found = trail.follow(Some(location), reached).map(|step| step.same_origin);
             assert_eq!(found, expected, "{location}");
+        }
+    }
+
+    /// What a manifest may name: any http and https outside, and inside only what stands beside the registry.
+    #[test]
+    fn urls_of_manifests() {
+        let inside = |host: &str| Err(Refusal::Inside { host: host.into() });
+        let cases = [
+            ("https://cdn.example/l", Reached::Public, Ok(())),
+            ("http://cdn.example/l", Reached::Public, Ok(())),
+            ("http://169.254.169.254/latest", Reached::Public, inside("169.254.169.254")),
+            ("https://[::ffff:10.0.0.1]/l", Reached::Public, inside("[::ffff:a00:1]")),
+            ("http://localhost:9200/", Reached::Public, inside("localhost")),
+            ("http://10.0.0.1/l", Reached::Inside, Ok(())),
+            ("ftp://cdn.example/l", Reached::Inside, Err(Refusal::Scheme { scheme: "ftp".into() })),
+        ];
+        for (text, reached, expected) in cases {
+            assert_eq!(permitted_elsewhere(&url(text), reached), expected, "{text}");
         }
     }
 

@@ -2,19 +2,22 @@
 //! do not answer one of them (distribution spec, "Pulling manifests").
 //!
 //! Every manifest that leaves here has been hashed here: against the digest that was asked for and, on its own, against
-//! the one that the registry's header names.
+//! the one that the registry's header names. Of a signed manifest of Docker's schema 1 that is the payload, while its size,
+//! in descriptors and in an index, is that of all bytes.
 
-use bytes::Bytes;
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, Method, StatusCode};
 
 use super::attempt::{Attempt, Found};
 use super::error::{About, RegistryError};
 use super::exchange::{Answer, Ask};
-use super::retry::Budget;
+use super::route::{Stop, Target};
 use super::{Notice, Registry};
 use crate::digest::{Algorithm, Digest};
-use crate::manifest::{Descriptor, MANIFEST_CAP, Manifest, MediaType};
+use crate::manifest::{Descriptor, MANIFEST_CAP, Manifest, MediaType, Schema1Manifest};
 use crate::reference::{Reference, Repository, Tag};
 
 /// The longest manifest.
@@ -40,7 +43,7 @@ pub struct Resolved {
 
 /// What a manifest must be.
 #[derive(Debug, Clone, Copy, Default)]
-struct Expected<'a> {
+pub(super) struct Expected<'a> {
     digest: Option<&'a Digest>,
     size: Option<u64>,
     media_type: Option<&'a MediaType>,
@@ -59,15 +62,36 @@ impl Registry {
             let descriptor = manifest.descriptor(digest.algorithm());
             return Ok(Resolved { descriptor, manifest: Some(manifest) });
         }
-        let tag = reference.tag().cloned().unwrap_or_default();
-        let subject = reference.to_string();
-        let (repository, budget) = (reference.repository(), Budget::new());
-        let head = || self.head(repository, &tag, &subject);
-        if let Some(descriptor) = self.retrying(&budget, repository, None, head).await? {
-            return Ok(Resolved { descriptor, manifest: None });
+        let (subject, routes) = (reference.to_string(), &self.inner.routes);
+        let (about, in_vain) = (&subject, &Mutex::default());
+        let at = |stop: Stop| async move {
+            let resolved = self.resolve_at(&stop, about, in_vain).await?;
+            routes.resolved(reference.repository(), &stop);
+            Ok(resolved)
+        };
+        self.along(routes.resolving(reference), &subject, None, at).await
+    }
+
+    /// What an endpoint says that the reference stands for. HEAD is tried once.
+    async fn resolve_at(
+        &self,
+        stop: &Stop,
+        subject: &str,
+        in_vain: &Mutex<HashSet<Repository>>,
+    ) -> Result<Resolved, RegistryError> {
+        let asked_in_vain = || in_vain.lock().unwrap_or_else(PoisonError::into_inner);
+        // The configuration may have a digest for a tag.
+        let pinned = stop.reference.digest();
+        let tag = stop.reference.tag().cloned().unwrap_or_default();
+        if pinned.is_none() && !asked_in_vain().contains(&stop.target.repository) {
+            if let Some(descriptor) = self.head(&stop.target, &tag, subject).await? {
+                return Ok(Resolved { descriptor, manifest: None });
+            }
+            asked_in_vain().insert(stop.target.repository.clone());
         }
-        let get = || self.get_manifest(repository, tag.as_str(), &subject, Expected::default());
-        let (manifest, algorithm) = self.retrying(&budget, repository, None, get).await?;
+        let name = pinned.map_or_else(|| tag.to_string(), Digest::to_string);
+        let expected = Expected { digest: pinned, ..Expected::default() };
+        let (manifest, algorithm) = self.get_manifest(&stop.target, &name, subject, expected).await?;
         Ok(Resolved { descriptor: manifest.descriptor(algorithm), manifest: Some(manifest) })
     }
 
@@ -94,10 +118,12 @@ impl Registry {
             let about = About { subject, request: "its descriptor".to_owned() };
             return Err(RegistryError::TooLarge { about, cap: CAP });
         }
-        let budget = Budget::new();
-        let path = digest.to_string();
-        let by_digest = || self.get_manifest(repository, &path, &subject, expected);
-        let found = self.retrying(&budget, repository, Some(*digest), by_digest).await;
+        let (path, routes) = (&digest.to_string(), &self.inner.routes);
+        let about = &subject;
+        let by_digest =
+            |stop: Stop| async move { self.get_manifest(&stop.target, path, about, expected).await };
+        let route = routes.serving(repository, digest);
+        let found = self.along(route, &subject, Some(*digest), by_digest).await;
         let (Err(error), Some(tag)) = (&found, tag_fallback) else {
             return found.map(|(manifest, _)| manifest);
         };
@@ -107,20 +133,24 @@ impl Registry {
         self.notice(Notice::Warning(format!(
             "{repository}: the registry resolves the tag {tag} to {digest} and does not have it; asking for the tag"
         )));
-        let by_tag = || self.get_manifest(repository, tag.as_str(), &subject, expected);
-        let found = self.retrying(&budget, repository, Some(*digest), by_tag).await;
+        let by_tag = |stop: Stop| async move {
+            let tag = stop.reference.tag().unwrap_or(tag);
+            self.get_manifest(&stop.target, tag.as_str(), about, expected).await
+        };
+        let route = routes.resolving(&Reference::new(repository.clone(), Some(tag.clone()), None));
+        let found = self.along(route, &subject, Some(*digest), by_tag).await;
         found.map(|(manifest, _)| manifest)
     }
 
     /// The tag's descriptor, where the answer to HEAD has all of it.
     async fn head(
         &self,
-        repository: &Repository,
+        target: &Target,
         tag: &Tag,
         subject: &str,
     ) -> Result<Option<Descriptor>, RegistryError> {
         let ask = Ask { method: Method::HEAD, accept: Some(ACCEPT), ..Ask::get(subject) };
-        let Found { answer, .. } = self.ask(repository, ask, &format!("manifests/{tag}")).await?;
+        let Found { answer, .. } = self.ask(target, ask, &format!("manifests/{tag}")).await?;
         match answer.status().as_u16() {
             200 => Ok(described(&answer)),
             // Registries, and proxies before them, that do not know HEAD, or answer it without their reasons.
@@ -129,15 +159,15 @@ impl Registry {
         }
     }
 
-    async fn get_manifest(
+    pub(super) async fn get_manifest(
         &self,
-        repository: &Repository,
+        target: &Target,
         tag_or_digest: &str,
         subject: &str,
         expected: Expected<'_>,
     ) -> Result<(Manifest, Algorithm), RegistryError> {
         let ask = Ask { accept: Some(ACCEPT), ..Ask::get(subject) };
-        let Found { answer, .. } = self.ask(repository, ask, &format!("manifests/{tag_or_digest}")).await?;
+        let Found { answer, .. } = self.ask(target, ask, &format!("manifests/{tag_or_digest}")).await?;
         if answer.status() != StatusCode::OK {
             return Err(answer.into_error().await);
         }
@@ -145,10 +175,15 @@ impl Registry {
         let named = header_digest(&answer);
         let content_type = answer.header(CONTENT_TYPE).map(str::to_owned);
         let bytes = answer.document(CAP).await?;
+        let unusable = |source| RegistryError::Manifest { about: about.clone(), source: Box::new(source) };
+        // The digest of a signed schema 1 manifest is that of the payload inside.
+        let payload = Schema1Manifest::signed_payload(&bytes).map_err(unusable)?;
+        let digested = payload.as_ref().unwrap_or(&bytes);
         for wanted in expected.digest.into_iter().chain(&named) {
-            let found = wanted.algorithm().digest(&bytes);
+            let found = wanted.algorithm().digest(digested);
             if found != *wanted {
-                return Err(mismatch(about, *wanted, found, bytes, content_type.as_deref()));
+                let (wanted, found) = (Box::new(*wanted), Box::new(found));
+                return Err(RegistryError::DigestMismatch { about, wanted, found });
             }
         }
         let found = bytes.len() as u64;
@@ -161,34 +196,17 @@ impl Registry {
             Some(listed) => Manifest::parse_listed(bytes, content_type, listed),
             None => Manifest::parse(bytes, content_type),
         };
-        let manifest =
-            parsed.map_err(|source| RegistryError::Manifest { about, source: Box::new(source) })?;
-        Ok((manifest, algorithm))
+        Ok((parsed.map_err(unusable)?, algorithm))
     }
 
     async fn ask<'a>(
         &'a self,
-        repository: &'a Repository,
+        target: &'a Target,
         ask: Ask<'a>,
         path: &'a str,
     ) -> Result<Found, RegistryError> {
         let (client, authenticator) = (&self.inner.client, &self.inner.authenticator);
-        Attempt { client, authenticator, repository, ask, path }.run().await
-    }
-}
-
-/// What bytes with another digest than `wanted` are. The digest of a signed schema 1 manifest is that of the payload
-/// inside.
-fn mismatch(
-    about: About,
-    wanted: Digest,
-    found: Digest,
-    bytes: Bytes,
-    content_type: Option<&str>,
-) -> RegistryError {
-    match Manifest::parse(bytes, content_type) {
-        Ok(Manifest::Schema1(manifest)) if manifest.is_signed() => RegistryError::SignedSchema1 { about },
-        _ => RegistryError::DigestMismatch { about, wanted: Box::new(wanted), found: Box::new(found) },
+        Attempt { client, authenticator, target, ask, path }.run().await
     }
 }
 

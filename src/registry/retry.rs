@@ -141,6 +141,12 @@ impl State {
         self.failures = 0;
     }
 
+    /// Another server is asked from now on, which has not failed yet.
+    pub fn refill(&mut self) {
+        self.failures = 0;
+        self.progress = 0;
+    }
+
     /// An attempt failed: what now. `jitter` is a random number from 0 to 1.
     pub fn failed(
         &mut self,
@@ -207,6 +213,11 @@ impl Budget {
     /// [`State::segment_finished`]
     pub fn segment_finished(&self) {
         self.state().segment_finished();
+    }
+
+    /// [`State::refill`]
+    pub fn refill(&self) {
+        self.state().refill();
     }
 
     /// [`State::failed`]

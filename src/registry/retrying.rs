@@ -3,16 +3,23 @@
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::blob::BlobSource;
+use super::elsewhere::{self, Onward};
+use super::endpoint::Endpoint;
 use super::error::RegistryError;
+use super::places::{Place, Places};
 use super::retry::{Budget, Decision, Disposition, Reason};
+use super::route::Target;
 use super::{Notice, Registry};
 use crate::digest::Digest;
-use crate::reference::Repository;
+use crate::failure::Failure;
+use crate::text::printable;
 
 /// An error that a try can end with. Callers wrap [`RegistryError`] in errors of their own, a full disk among them.
 pub trait Retryable: fmt::Display + Sized {
@@ -58,6 +65,49 @@ impl<E> Row<E> {
     }
 }
 
+/// Whom a row of tries asks.
+#[derive(Clone, Copy)]
+enum Asked<'a> {
+    /// A repository's registry.
+    Registry(&'a Target),
+    /// The place whose turn it is.
+    Places(&'a Places),
+    /// Any host, and the name by which it goes in notices.
+    Host(&'a Arc<Endpoint>, &'a str),
+}
+
+impl Asked<'_> {
+    /// Waits until it may be asked.
+    async fn wait(self, registry: &Registry) {
+        match self {
+            Self::Registry(target) => registry.inner.client.endpoints.registry(target).wait().await,
+            Self::Places(places) => registry.wait_for(places).await,
+            Self::Host(endpoint, _) => endpoint.wait().await,
+        }
+    }
+
+    fn hold_off(self, registry: &Registry, until: Instant) {
+        match self {
+            Self::Registry(target) => registry.inner.client.endpoints.registry(target).hold_off(until),
+            Self::Places(places) => registry.hold_off(places, until),
+            Self::Host(endpoint, _) => endpoint.hold_off(until),
+        }
+    }
+
+    fn host(self) -> String {
+        let url = match self {
+            Self::Registry(target) => return target.repository.host().to_owned(),
+            Self::Host(_, name) => return name.to_owned(),
+            Self::Places(places) => match places.turn().1 {
+                Place::Endpoint(stop) => return stop.target.repository.host().to_owned(),
+                Place::Url(url) => url,
+            },
+        };
+        let host = printable(url.host_str().unwrap_or_default());
+        url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
+    }
+}
+
 impl Registry {
     /// Tries until it works, until the error is one that will not pass, or until the budget is used up. Before every
     /// try it waits until the repository's registry may be asked again, which one refusal decides for all requests.
@@ -66,10 +116,90 @@ impl Registry {
     /// # Errors
     /// The error of the last try when it is fatal; else the first one's since the last real progress, made into one
     /// that says how many there were and for how long.
-    pub async fn retrying<T, E, F>(
+    pub(super) async fn retrying<T, E, F>(
         &self,
         budget: &Budget,
-        repository: &Repository,
+        target: &Target,
+        digest: Option<Digest>,
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, E>
+    where
+        E: Retryable,
+        F: Future<Output = Result<T, E>>,
+    {
+        self.row(budget, Asked::Registry(target), digest, attempt).await
+    }
+
+    /// The same for a question to several places, of which the one is waited for whose turn it is.
+    pub(super) async fn retrying_places<T, E, F>(
+        &self,
+        budget: &Budget,
+        places: &Places,
+        digest: Option<Digest>,
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, E>
+    where
+        E: Retryable,
+        F: Future<Output = Result<T, E>>,
+    {
+        self.row(budget, Asked::Places(places), digest, attempt).await
+    }
+
+    /// Tries until the blob is there, until the error is one that will not pass, or until the budget is used up. Before
+    /// every try it waits until the host whose turn it is may be asked again, which one refusal decides for all requests.
+    /// Where the blob has several places, one that was given up is followed by the next, with a full budget.
+    ///
+    /// # Errors
+    /// The error of the last try when it is fatal; else the first one's since the last real progress, made into one that
+    /// says how many there were and for how long; [`RegistryError::Nowhere`] and [`RegistryError::Mirrored`] when every one of several
+    /// places was given up.
+    pub async fn retrying_blob<T, E, F>(
+        &self,
+        budget: &Budget,
+        source: &BlobSource,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, E>
+    where
+        E: Retryable + Failure + From<RegistryError> + 'static,
+        F: Future<Output = Result<T, E>>,
+    {
+        loop {
+            let mut struck = 0;
+            let tries = self.row(budget, Asked::Places(source.places()), Some(*source.digest()), || {
+                struck = source.places().struck();
+                attempt()
+            });
+            let ended = tries.await;
+            let reason = match ended.map_err(|error| elsewhere::onward(source, struck, error)) {
+                Ok(value) => return Ok(value),
+                Err(Onward::End(error)) => return Err(error),
+                Err(Onward::Another(reason)) => reason,
+            };
+            budget.refill();
+            let next = source.places().turn().0;
+            self.notice(Notice::Warning(format!("{reason}; asking {} instead", source.places().name(next))));
+        }
+    }
+
+    /// The same as [`Registry::retrying`] for requests to any host, which goes by a name in notices.
+    pub(super) async fn retrying_at<T, E, F>(
+        &self,
+        budget: &Budget,
+        (endpoint, name): (&Arc<Endpoint>, &str),
+        digest: Option<Digest>,
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, E>
+    where
+        E: Retryable,
+        F: Future<Output = Result<T, E>>,
+    {
+        self.row(budget, Asked::Host(endpoint, name), digest, attempt).await
+    }
+
+    async fn row<T, E, F>(
+        &self,
+        budget: &Budget,
+        asked: Asked<'_>,
         digest: Option<Digest>,
         mut attempt: impl FnMut() -> F,
     ) -> Result<T, E>
@@ -77,10 +207,9 @@ impl Registry {
         E: Retryable,
         F: Future<Output = Result<T, E>>,
     {
-        let endpoint = self.inner.client.endpoints.registry(repository);
         let mut row = Row::new();
         loop {
-            endpoint.wait().await;
+            asked.wait(self).await;
             let (begun, now) = (budget.begin(), Instant::now());
             let error = match attempt().await {
                 Ok(value) => return Ok(value),
@@ -96,10 +225,10 @@ impl Registry {
                 Decision::GiveUp(reason) => return Err(end(reason, error, row)),
             };
             self.inner.client.counters.retries.fetch_add(1, Ordering::Relaxed);
-            let (host, cause) = (repository.host().to_owned(), error.to_string());
+            let (host, cause) = (asked.host(), error.to_string());
             tracing::debug!(host, %cause, after = after.as_secs_f64(), announced, "trying again");
             self.notice(Notice::Retry { host, digest, after, announced, cause });
-            endpoint.hold_off(Instant::now() + after);
+            asked.hold_off(self, Instant::now() + after);
             row.first.get_or_insert(error);
         }
     }

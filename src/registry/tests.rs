@@ -10,9 +10,15 @@ use tokio::net::TcpListener;
 
 use super::auth::Given;
 use super::*;
+use crate::digest::Algorithm;
 use crate::failure::{Failure as _, Kind};
 use crate::manifest::Descriptor;
 use crate::reference::{Reference, Repository};
+
+mod pages;
+mod referrers;
+mod signatures;
+mod tokens;
 
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -966,7 +972,7 @@ async fn callers_errors_are_retried_by_their_own_word() {
     let download = tokio::spawn(async move {
         let tries = AtomicUsize::new(0);
         let result = registry
-            .retrying(&budget, source.repository(), Some(*source.digest()), || async {
+            .retrying_places(&budget, source.places(), Some(*source.digest()), || async {
                 let number = tries.fetch_add(1, Ordering::SeqCst);
                 let body = registry.open(&source, None).await.map_err(DownloadError::Registry)?;
                 collect(body)
@@ -980,4 +986,181 @@ async fn callers_errors_are_retried_by_their_own_word() {
     let (result, tries) = download.await.unwrap();
     assert!(matches!(result, Err(DownloadError::Disk)));
     assert_eq!(tries, 3);
+}
+
+mod elsewhere;
+/// A schema 1 manifest: its payload, and the document with a block of signatures.
+fn schema1() -> (String, String) {
+    use base64::Engine as _;
+    let base64url = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    let body = format!(
+        r#"{{"schemaVersion":1,"fsLayers":[{{"blobSum":"{}"}}],"history":[{{"v1Compatibility":"{{}}"}}]"#,
+        Digest::sha256(b"")
+    );
+    let header = format!(r#"{{"formatLength":{},"formatTail":"{}"}}"#, body.len(), base64url("\n}"));
+    let signatures = format!(r#""signatures":[{{"protected":"{}"}}]"#, base64url(&header));
+    (format!("{body}\n}}"), format!("{body},{signatures}}}"))
+}
+
+const PRETTYJWS: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+
+/// A signed schema 1 manifest has its payload's digest, in any algorithm, and the size of all of its bytes, by which an
+/// index lists it.
+#[tokio::test]
+async fn a_signed_manifest_is_known_by_its_payload() {
+    let (payload, document) = schema1();
+    for content_type in
+        [PRETTYJWS, "application/vnd.docker.distribution.manifest.v1+json", "application/json"]
+    {
+        for algorithm in Algorithm::ALL {
+            let (digest, body) = (algorithm.digest(payload.as_bytes()), document.clone());
+            let server = Server::start(move |seen| {
+                let named = if seen.target.ends_with("/bare") { "" } else { &digest.to_string() };
+                reply(200)
+                    .header("Content-Type", content_type)
+                    .header("Docker-Content-Digest", named)
+                    .body(body.clone())
+            })
+            .await;
+            let registry = registry();
+            for rest in [":v1".to_owned(), format!("@{digest}")] {
+                let resolved = registry.resolve(&server.reference(&rest)).await.unwrap();
+                assert_eq!(resolved.descriptor.digest, digest);
+                assert_eq!(resolved.descriptor.size, document.len() as u64);
+            }
+            let listed = Descriptor::new(PRETTYJWS.into(), digest, document.len() as u64);
+            let manifest =
+                registry.manifest(&server.repository(), &digest, Some(&listed), None).await.unwrap();
+            assert_eq!(manifest.raw(), document.as_bytes());
+            assert_eq!(manifest.digested(), payload.as_bytes());
+            let bare = registry.resolve(&server.reference(":bare")).await.unwrap();
+            assert_eq!(bare.descriptor.digest, Digest::sha256(payload.as_bytes()));
+            let smaller = Descriptor::new(PRETTYJWS.into(), digest, payload.len() as u64);
+            let refused = registry.manifest(&server.repository(), &digest, Some(&smaller), None).await;
+            assert!(matches!(refused, Err(RegistryError::SizeMismatch { .. })), "{refused:?}");
+        }
+    }
+}
+
+/// What is not the payload's digest is refused, that of all bytes too; signatures that do not hold together say so.
+#[tokio::test]
+async fn another_payload_is_refused() {
+    let (payload, document) = schema1();
+    let digest = Digest::sha256(payload.as_bytes());
+    let torn = document.replace("protected", "unprotected");
+    let cases = [
+        (document.clone(), Digest::sha256(document.as_bytes()), "the bytes have the digest"),
+        (document.replace("1,", "1, "), digest, "the bytes have the digest"),
+        (payload.clone() + " ", digest, "the bytes have the digest"),
+        (torn, digest, "signatures[0].protected is missing"),
+    ];
+    for (body, wanted, message) in cases {
+        let text = body.clone();
+        let server =
+            Server::start(move |_| reply(200).header("Content-Type", PRETTYJWS).body(text.clone())).await;
+        let error = registry().manifest(&server.repository(), &wanted, None, None).await.unwrap_err();
+        let shown = format!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string));
+        assert!(shown.contains(message), "{body}: {shown}");
+        assert_eq!(error.kind(), Kind::Integrity);
+    }
+}
+
+/// Schema 1 names no sizes. A GET of one byte tells them; where it does not, the whole is counted. What HEAD would say is
+/// nobody's business.
+#[tokio::test]
+async fn blob_sizes_are_asked_for() {
+    const HUGE: &str = "bytes 0-0/9223372036854775808";
+    let part = |range: &str| reply(206).header("Content-Range", range).body("x");
+    let silent = || reply(200).announcing(Length::Unannounced).body("a layer");
+    let whole = || reply(200).body("a layer");
+    let cases = [
+        (part("bytes 0-0/9"), reply(500), Ok(9)),
+        (part("bytes 0-0/9223372036854775807"), reply(500), Ok(i64::MAX as u64)),
+        (whole(), reply(500), Ok(7)),
+        (whole().header("Content-Encoding", "identity"), reply(500), Ok(7)),
+        (whole().header("Content-Encoding", "gzip"), reply(500), Ok(7)),
+        (silent(), reply(500), Ok(7)),
+        (silent().header("Content-Encoding", "gzip"), reply(500), Ok(7)),
+        (part("bytes 0-0/*"), whole(), Ok(7)),
+        (part("bytes 0-0/*"), silent(), Ok(7)),
+        (reply(416), silent(), Ok(7)),
+        (part("bytes 1-1/9"), whole(), Ok(7)),
+        (part("bytes 0-1/9"), whole(), Ok(7)),
+        (reply(206).body("x"), whole(), Ok(7)),
+        (part(HUGE), whole(), Ok(7)),
+        (
+            reply(200).body("other").header("Content-Encoding", "gzip"),
+            reply(500),
+            Err("the Content-Encoding \"gzip\""),
+        ),
+        (reply(200), reply(500), Err("a size of 0 bytes")),
+        (reply(200).announcing(Length::Unannounced), reply(500), Err("a size of 0 bytes")),
+        (reply(416), reply(416), Err("its first byte cannot be had")),
+        (part("bytes 0-0/*"), reply(404), Err("404 Not Found")),
+        (reply(404), reply(200), Err("404 Not Found")),
+        (reply(302), reply(200), Err("redirected")),
+        (reply(410), reply(200), Err("410 Gone")),
+    ];
+    let digest = Digest::sha256(b"a layer");
+    for (first, then, expected) in cases {
+        let name = format!("{first:?} {then:?}");
+        let server = Server::start(
+            move |seen| if seen.header("range").is_some() { first.clone() } else { then.clone() },
+        )
+        .await;
+        let found = registry().blob_size(&server.repository(), &digest).await;
+        match (found, expected) {
+            (Ok(size), Ok(expected)) => assert_eq!(size, expected, "{name}"),
+            (Err(error), Err(message)) => {
+                assert!(error.to_string().contains(message), "{name}: {error}");
+                let is_unknown = matches!(error, RegistryError::SizeUnknown { .. });
+                assert_eq!(is_unknown, error.hint().is_some(), "{name}: {error}");
+            }
+            (found, expected) => panic!("{name}: {found:?}, not {expected:?}"),
+        }
+        assert_eq!(server.seen()[0].header("range"), Some("bytes=0-0"), "{name}");
+        assert!(server.seen().iter().all(|seen| seen.line() == format!("GET /v2/team/app/blobs/{digest}")));
+    }
+}
+
+/// What passes is asked for again; that nothing has no bytes is not asked at all.
+#[tokio::test]
+async fn blob_sizes_are_asked_for_again() {
+    let asked = AtomicUsize::new(0);
+    let server = Server::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => reply(503),
+        1 => reply(206).header("Content-Range", "bytes 0-0/*").body("x"),
+        2 => reply(429),
+        _ => reply(206).header("Content-Range", "bytes 0-0/9").body("x"),
+    })
+    .await;
+    let registry = registry();
+    assert_eq!(registry.blob_size(&server.repository(), &Digest::sha256(b"")).await.unwrap(), 0);
+    assert!(server.seen().is_empty());
+    assert_eq!(registry.blob_size(&server.repository(), &Digest::sha256(b"a layer")).await.unwrap(), 9);
+    let ranged: Vec<bool> = server.seen().iter().map(|seen| seen.header("range").is_some()).collect();
+    assert_eq!(ranged, [true, true, false, true]);
+}
+
+/// Storages sign their URLs for GET only, and one that expired on the way is asked for once more. Credentials stay behind.
+#[tokio::test]
+async fn blob_sizes_come_from_behind_redirects() {
+    let asked = AtomicUsize::new(0);
+    let storage = Server::start(move |seen| {
+        assert_eq!(seen.header("authorization"), None);
+        match (seen.method.as_str(), asked.fetch_add(1, Ordering::SeqCst)) {
+            ("GET", 1..) => reply(206).header("Content-Range", "bytes 0-0/9").body("x"),
+            _ => reply(403),
+        }
+    })
+    .await;
+    let target = format!("http://{}/signed", storage.address);
+    let server = Server::start(move |seen| match seen.header("authorization") {
+        Some(BASIC) => reply(307).header("Location", &target),
+        _ => reply(401).header("WWW-Authenticate", "Basic realm=\"r\""),
+    })
+    .await;
+    let registry = with_credentials(&server, basic());
+    assert_eq!(registry.blob_size(&server.repository(), &Digest::sha256(b"a layer")).await.unwrap(), 9);
+    assert_eq!(storage.lines(), ["GET /signed", "GET /signed"]);
 }
