@@ -37,12 +37,28 @@ pub enum Phase {
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
+    /// It was chosen what a reference without a host means.
+    Chosen {
+        /// The reference as it was written.
+        written: String,
+        /// The canonical reference that it stands for.
+        reference: String,
+        /// Who says so.
+        source: String,
+    },
     /// A reference was resolved.
     Resolved {
         /// The canonical reference.
         reference: String,
         /// What it stands for.
         digest: Digest,
+    },
+    /// The registry is asked what belongs to manifests: to the image's own, then to what was found.
+    Asking {
+        /// The canonical reference.
+        reference: String,
+        /// How many manifests it is asked about.
+        manifests: usize,
     },
     /// It is known what has to be downloaded and proven.
     Planned {

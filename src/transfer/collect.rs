@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 
 use super::error::TransferError;
 use super::follow::{Bytes, Unproven, Verdict};
-use super::{Done, Engine, Outcome};
+use super::segment::Schedule;
+use super::{Done, Engine, Job, Outcome};
 use crate::layout::{Existing, LayoutError, StagedBlob};
 use crate::progress::Event;
 use crate::verify::{DiffId, ProvenBlob, VerifyError};
@@ -96,63 +97,96 @@ impl Engine {
     /// A blob's bytes did not hold: what can be done about it, if anything.
     async fn again(&self, at: usize, error: VerifyError) -> Result<(), TransferError> {
         let job = &self.jobs[at];
-        let staged = job.staged();
         let responses = job.responses.swap(0, Ordering::Relaxed);
-        let is_bytes = error.is_about_bytes();
-        let is_downloaded = staged.is_some();
-        match staged {
-            // A blob of the layout that went bad is replaced.
-            None if is_bytes && job.state().existing == Existing::Keep => {
-                self.reporter.report(Event::Warning {
-                    message: format!(
-                        "the layout's blob {} is bad and is downloaded again: {error}",
-                        job.digest()
-                    ),
-                });
-                let mut state = job.state();
-                (state.existing, state.followed, state.outcome) =
-                    (Existing::Replace, None, Outcome::Downloaded);
-                drop(state);
-                self.schedule().reopen(at);
-                self.changed.notify_waiters();
-                Ok(())
-            }
-            // Bytes of several responses may belong to several versions: once more, from one.
-            Some(staged) if is_bytes && responses > 1 && !job.state().restarted => {
+        match job.staged() {
+            None => self.replace(at, error),
+            Some(staged) if !error.is_about_bytes() => Err(unproven(job, &staged, error).await),
+            // Bytes of several responses may belong to several versions, or come from a place that was given up meanwhile
+            // and from another that is not to blame: once more, from one.
+            Some(staged) if responses > 1 && job.may_be_mixed() => {
                 job.state().restarted = true;
                 self.reporter.report(Event::Retry {
                     digest: Some(job.digest()),
-                    host: job.source.repository().host().to_owned(),
+                    host: job.source.server().to_owned(),
                     after_seconds: 0.0,
                     announced: false,
                     cause: format!("{error}; starting over from zero"),
                 });
-                self.restart(at, staged).await
+                self.restart(at, staged, Schedule::restart).await
             }
-            staged => {
-                if let Some(staged) = staged {
-                    // Bytes that are proven wrong are of no use to the next run either.
-                    let _ = tokio::task::spawn_blocking(move || staged.discard()).await;
+            Some(staged) => {
+                let (server, struck) = (job.source.server().to_owned(), job.state().struck);
+                if !job.source.distrust(struck, &error) {
+                    return Err(unproven(job, &staged, error).await);
                 }
-                let origin = if is_downloaded {
-                    format!("what {} sent for blob {}", job.source.repository(), job.digest())
-                } else {
-                    format!("what the layout holds as blob {}", job.digest())
-                };
-                Err(TransferError::Unproven { origin, source: error })
+                job.state().restarted = false;
+                job.budget.refill();
+                self.reporter.report(Event::Warning {
+                    message: format!("{server} sent other bytes than the blob's: {error}; asking elsewhere"),
+                });
+                self.restart(at, staged, Schedule::restart_elsewhere).await
             }
         }
     }
 
-    async fn restart(&self, at: usize, staged: Arc<StagedBlob>) -> Result<(), TransferError> {
+    /// A blob of the layout that went bad is replaced, once.
+    fn replace(&self, at: usize, error: VerifyError) -> Result<(), TransferError> {
         let job = &self.jobs[at];
-        let file = Arc::clone(&staged);
-        tokio::task::spawn_blocking(move || file.restart()).await.map_err(|_| TransferError::Stopped)??;
-        job.state().outcome = Outcome::Downloaded;
-        job.reused.store(0, Ordering::Relaxed);
-        self.follow(at, Bytes::Staged(staged));
-        self.schedule().restart(at);
+        let mut state = job.state();
+        if let VerifyError::Decode { .. } = error {
+            return Err(TransferError::Unusable { digest: job.digest(), source: error });
+        }
+        if !error.is_about_bytes() || state.existing == Existing::Replace {
+            let origin = format!("what the layout holds as blob {}", job.digest());
+            return Err(TransferError::Unproven { origin, source: error });
+        }
+        (state.existing, state.followed, state.outcome) = (Existing::Replace, None, Outcome::Downloaded);
+        drop(state);
+        self.reporter.report(Event::Warning {
+            message: format!("the layout's blob {} is bad and is downloaded again: {error}", job.digest()),
+        });
+        self.schedule().reopen(at);
         self.changed.notify_waiters();
         Ok(())
     }
+
+    async fn restart(
+        &self,
+        at: usize,
+        staged: Arc<StagedBlob>,
+        reschedule: fn(&mut Schedule, usize),
+    ) -> Result<(), TransferError> {
+        let job = &self.jobs[at];
+        let file = Arc::clone(&staged);
+        tokio::task::spawn_blocking(move || file.restart()).await.map_err(|_| TransferError::Stopped)??;
+        let mut state = job.state();
+        (state.outcome, state.doubted) = (Outcome::Downloaded, true);
+        drop(state);
+        job.reused.store(0, Ordering::Relaxed);
+        self.follow(at, Bytes::Staged(staged));
+        reschedule(&mut self.schedule(), at);
+        self.changed.notify_waiters();
+        Ok(())
+    }
+}
+
+/// The end of a blob whose bytes cannot be helped. They are of no use to the next run either.
+async fn unproven(job: &Job, staged: &Arc<StagedBlob>, error: VerifyError) -> TransferError {
+    let staged = Arc::clone(staged);
+    let _ = tokio::task::spawn_blocking(move || staged.discard()).await;
+    if let VerifyError::Decode { .. } = error {
+        return TransferError::Unusable { digest: job.digest(), source: error };
+    }
+    let nowhere = error.is_about_bytes().then(|| job.source.nowhere()).flatten();
+    nowhere.map_or_else(
+        || {
+            let sender = match job.source.place_count() {
+                1 => job.source.repository().to_string(),
+                _ => job.source.server().to_owned(),
+            };
+            let origin = format!("what {sender} sent for blob {}", job.digest());
+            TransferError::Unproven { origin, source: error }
+        },
+        TransferError::from,
+    )
 }

@@ -77,9 +77,7 @@ impl Engine {
             }
             Content::Whole { .. } if wanted.is_some() => {
                 if self.schedule().whole_answered(assignment) == WholeAnswer::Refusal {
-                    return Err(
-                        self.refused(assignment, TransferError::RangeIgnored { digest: job.digest() })
-                    );
+                    return Err(self.ignored(job, assignment));
                 }
             }
             Content::Whole { .. } => {}
@@ -90,7 +88,7 @@ impl Engine {
             && range.end - range.start < SMALLEST_ANSWER
         {
             // Asked for the rest again and again, such a server would keep us for ever.
-            return Err(self.refused(assignment, TransferError::RangeIgnored { digest: job.digest() }));
+            return Err(self.ignored(job, assignment));
         }
         let answer_end = match body.content() {
             Content::Part { range } => range.end,
@@ -99,6 +97,13 @@ impl Engine {
         let staged = Arc::clone(staged);
         let filling = Filling { engine: self, job, staged, assignment, answer_end, unnoted: 0..0 };
         filling.fill(body).await
+    }
+
+    /// The answer is not for the range that was asked for, and another may be.
+    fn ignored(&self, job: &Job, assignment: &Assignment) -> TransferError {
+        let error = TransferError::RangeIgnored { digest: job.digest() };
+        job.source.refuses_range(&error);
+        self.refused(assignment, error)
     }
 
     fn refused(&self, assignment: &Assignment, error: TransferError) -> TransferError {

@@ -28,6 +28,14 @@ pub enum TransferError {
         /// What is wrong with it.
         source: VerifyError,
     },
+    /// The bytes are the image's, and nothing can be done with them.
+    #[error("layer {digest} of the image cannot be used")]
+    Unusable {
+        /// The layer.
+        digest: Digest,
+        /// Why.
+        source: VerifyError,
+    },
     /// The server sent a whole body although it honoured ranges before.
     #[error("the server ignored the range asked of blob {digest}")]
     RangeIgnored {
@@ -143,7 +151,8 @@ impl Failure for TransferError {
         match self {
             Self::Registry(error) => error.kind(),
             Self::Layout(error) => error.kind(),
-            Self::Unproven { .. } | Self::Encoding { .. } | Self::DecodedLength { .. } => Kind::Integrity,
+            Self::Unproven { source, .. } | Self::Unusable { source, .. } => source.kind(),
+            Self::Encoding { .. } | Self::DecodedLength { .. } => Kind::Integrity,
             Self::RangeIgnored { .. } | Self::Short { .. } => Kind::Network,
             Self::Exhausted { first: error, .. } | Self::ComeBackLater { source: error, .. } => error.kind(),
             Self::Threads(_) | Self::Stopped => Kind::Other,
@@ -154,6 +163,7 @@ impl Failure for TransferError {
         match self {
             Self::Registry(error) => error.hint(),
             Self::Layout(error) => error.hint(),
+            Self::Unproven { source, .. } | Self::Unusable { source, .. } => source.hint(),
             Self::Exhausted { first, .. } => first
                 .hint()
                 .or_else(|| Some("what was downloaded is kept: run the same command again to resume".into())),

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::digest::Digest;
 use crate::layout::{LayoutError, Operation, StagedBlob};
 use crate::progress::{Event, Phase, Reporter};
-use crate::verify::{BlobVerifier, ProvenBlob, VerifyError};
+use crate::verify::{BlobVerifier, Conclusion, ProvenBlob, VerifyError};
 
 /// How much is read at once. Fits the second-level cache together with the decoder's state.
 const READ: usize = 64 << 10;
@@ -267,10 +267,17 @@ impl Shared {
         let mut state = followed.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match advance(followed, &mut state, buffer, &self.stop) {
             Ok(Stretch::Done) => {
-                let proven = state.verifier.take().map(BlobVerifier::finish);
-                if let Some(result) = proven {
-                    self.decide(followed, result.map_err(Unproven::Verify));
-                }
+                let Some(verifier) = state.verifier.take() else { return Stretch::Done };
+                let result = match verifier.conclude() {
+                    Ok(Conclusion::Again(verifier)) => {
+                        // These are the blob's bytes: from their first one again, and uncompressed to the end this time.
+                        (state.verifier, state.position) = (Some(*verifier), 0);
+                        return Stretch::More;
+                    }
+                    Ok(Conclusion::Proven(proof)) => Ok(proof),
+                    Err(error) => Err(Unproven::Verify(error)),
+                };
+                self.decide(followed, result);
                 Stretch::Done
             }
             Ok(stretch) => {
@@ -335,6 +342,54 @@ fn advance(
         state.position += accepted.consumed as u64;
         if accepted.blocked.is_some() {
             return Ok(Stretch::Parked);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::digest::Algorithm;
+    use crate::progress::NullReporter;
+    use crate::verify::{Caution, Content, DiffId};
+
+    /// A layer that is read twice, because it expands far, has its verdict after the second reading, also when its bytes
+    /// come bit by bit; bytes that are not the layer have theirs after the first.
+    #[test]
+    fn caution_reads_twice() {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1));
+        encoder.write_all(&vec![0; 4 << 20]).unwrap();
+        let layer = encoder.finish().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("blob");
+        for wanted in [Digest::sha256(&layer), Digest::sha256(b"other")] {
+            for caution in [Caution { floor: 1 << 20, factor: 2 }, Caution::DIGEST_FIRST, Caution::default()]
+            {
+                std::fs::write(&path, &layer).unwrap();
+                let size = layer.len() as u64;
+                let bytes = Bytes::Committed(File::open(&path).unwrap(), path.clone());
+                let content = Content::Layer { diff_id: Algorithm::Sha256 };
+                let verifier = BlobVerifier::new(wanted, size, content).with_caution(caution);
+                let (sender, mut verdicts) = mpsc::channel(2);
+                let followers = Followers::start(2, Arc::new(NullReporter), sender).unwrap();
+                let followed = Arc::new(Followed::new(0, 1, wanted, size, bytes, verifier));
+                followers.advance(&followed, size / 2);
+                followers.advance(&followed, size);
+                match verdicts.blocking_recv().unwrap().result {
+                    Ok(proof) => {
+                        let digest = Digest::sha256(&vec![0; 4 << 20]);
+                        assert_eq!(*proof.digest(), Digest::sha256(&layer));
+                        let uncompressed_size = 4 << 20;
+                        assert_eq!(proof.diff_id(), DiffId::Computed { digest, uncompressed_size });
+                    }
+                    Err(Unproven::Verify(VerifyError::DigestMismatch { .. })) => {
+                        assert_ne!(wanted, Digest::sha256(&layer));
+                    }
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::layout::{Existing, Layout, LayoutError, StagedBlob, Staging};
 use crate::manifest::Descriptor;
 use crate::progress::{Event, Phase, Reporter};
 use crate::registry::{BlobSource, Budget, Registry};
-use crate::verify::{BlobVerifier, Content, Hashing, ProvenBlob, WindowBudget};
+use crate::verify::{BlobVerifier, Caution, Content, Hashing, ProvenBlob, WindowBudget};
 
 pub use error::TransferError;
 
@@ -170,8 +170,12 @@ struct JobState {
     outcome: Outcome,
     existing: Existing,
     round: u32,
+    /// How many of its places had been given up when the round began.
+    struck: usize,
     announced: bool,
     restarted: bool,
+    /// Wrong bytes came for it.
+    doubted: bool,
     done: Option<Done>,
 }
 
@@ -194,6 +198,13 @@ impl Job {
 
     fn followed(&self) -> Option<Arc<Followed>> {
         self.state().followed.clone()
+    }
+
+    /// Whether the bytes of this round may be of different versions or places, and starting over may help: once, and
+    /// again for every place that was given up while they came.
+    fn may_be_mixed(&self) -> bool {
+        let state = self.state();
+        !state.restarted || self.source.struck() > state.struck
     }
 
     fn into_done(self) -> Option<Done> {
@@ -236,20 +247,26 @@ impl Engine {
     ) -> Result<(Self, mpsc::Receiver<Verdict>), TransferError> {
         let sizes: Vec<u64> = tasks.iter().map(|task| task.descriptor.size).collect();
         let (total, largest) = (sizes.iter().sum::<u64>(), sizes.iter().max().copied().unwrap_or(0));
-        // Three rounds at most: as downloaded, after a bad present blob, and once more from zero.
-        let (sender, verdicts) = mpsc::channel(4 * tasks.len());
+        // At most a round after a bad present blob, and three for each place: as downloaded, once more from zero, and again
+        // when the place was given up meanwhile.
+        let rounds = tasks.iter().map(|task| 2 + 3 * task.source.place_count()).sum();
+        let (sender, verdicts) = mpsc::channel(rounds);
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(tasks.len());
         let followers = Followers::start(threads, Arc::clone(reporter), sender.clone())
             .map_err(TransferError::Threads)?;
+        let mut schedule = Schedule::new(
+            sizes,
+            options.segment_size,
+            options.connections,
+            options.connections + SPARE_FILES,
+        );
+        for at in (0..tasks.len()).filter(|at| tasks[*at].source.place_count() > 1) {
+            schedule.set_apart(at);
+        }
         let engine = Self {
             registry: registry.clone(),
             layout: layout.clone(),
-            schedule: Mutex::new(Schedule::new(
-                sizes,
-                options.segment_size,
-                options.connections,
-                options.connections + SPARE_FILES,
-            )),
+            schedule: Mutex::new(schedule),
             jobs: tasks.into_iter().map(job).collect(),
             changed: Notify::new(),
             followers,
@@ -290,12 +307,8 @@ impl Engine {
 
     async fn fill(&self, assignment: &Assignment) -> Result<(), TransferError> {
         let job = &self.jobs[assignment.blob];
-        let filled = self
-            .registry
-            .retrying(&job.budget, job.source.repository(), Some(job.digest()), || {
-                self.attempt(job, assignment)
-            })
-            .await;
+        let filled =
+            self.registry.retrying_blob(&job.budget, &job.source, || self.attempt(job, assignment)).await;
         let mut schedule = self.schedule();
         if filled.is_err() {
             // The failure ends the transfer. Until the others hear of it, they must not ask once more for what failed.
@@ -391,11 +404,14 @@ impl Engine {
         let job = &self.jobs[at];
         let (digest, size) = (job.digest(), job.size());
         let hashing = if size >= LARGE { self.hashing } else { Hashing::Inline };
+        let mut state = job.state();
+        let caution = if state.doubted { Caution::DIGEST_FIRST } else { Caution::default() };
         let verifier = BlobVerifier::new(digest, size, job.content)
             .with_hashing(hashing)
-            .with_window_budget(&self.windows);
-        let mut state = job.state();
+            .with_window_budget(&self.windows)
+            .with_caution(caution);
         state.round += 1;
+        state.struck = job.source.struck();
         let followed = Arc::new(Followed::new(at, state.round, digest, size, bytes, verifier));
         state.followed = Some(Arc::clone(&followed));
         followed
@@ -414,8 +430,10 @@ fn job(task: Task) -> Job {
             outcome: Outcome::Downloaded,
             existing: Existing::Keep,
             round: 0,
+            struck: 0,
             announced: false,
             restarted: false,
+            doubted: false,
             done: None,
         }),
     }

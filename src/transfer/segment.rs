@@ -57,6 +57,8 @@ struct Blob {
     size: u64,
     stage: Stage,
     ranges: Ranges,
+    /// Its bytes come from a server of its own, which says nothing about the others' ranges, nor they about its.
+    apart: bool,
     refusals: u32,
     have: Intervals,
     flights: Vec<Flight>,
@@ -136,6 +138,7 @@ impl Schedule {
             size,
             stage: Stage::Unopened,
             ranges: Ranges::Unknown,
+            apart: false,
             refusals: 0,
             have: Intervals::new(),
             flights: Vec::new(),
@@ -149,6 +152,11 @@ impl Schedule {
             next_flight: 0,
             stopped: false,
         }
+    }
+
+    /// The blob comes from another server than the others do.
+    pub(crate) fn set_apart(&mut self, at: usize) {
+        self.blobs[at].apart = true;
     }
 
     /// The transfer has failed: there is no further work.
@@ -226,7 +234,12 @@ impl Schedule {
     }
 
     fn ranges_of(&self, blob: &Blob) -> Ranges {
-        if blob.ranges == Ranges::Unknown { self.ranges } else { blob.ranges }
+        if blob.ranges == Ranges::Unknown && !blob.apart { self.ranges } else { blob.ranges }
+    }
+
+    /// Whether the blob, or the server that it shares with the others, knows no ranges.
+    fn streams(&self, blob: &Blob) -> bool {
+        blob.ranges == Ranges::Refused || (self.ranges == Ranges::Refused && !blob.apart)
     }
 
     fn take(&mut self, at: usize, range: Range<u64>, now: Instant) -> Assignment {
@@ -287,6 +300,12 @@ impl Schedule {
         blob.stage = Stage::Open;
     }
 
+    /// The blob starts from zero at another server, of whose ranges nothing is known.
+    pub(crate) fn restart_elsewhere(&mut self, at: usize) {
+        self.restart(at);
+        (self.blobs[at].ranges, self.blobs[at].refusals) = (Ranges::Unknown, 0);
+    }
+
     /// The blob's file is to be opened again: what stands in the layout turned out bad.
     pub(crate) fn reopen(&mut self, at: usize) {
         self.blobs[at].stage = Stage::Unopened;
@@ -294,8 +313,8 @@ impl Schedule {
 
     /// What the connection with this assignment asks for, at each attempt.
     pub(crate) fn ask(&mut self, assignment: &Assignment, now: Instant) -> Ask {
+        let streams = self.streams(&self.blobs[assignment.blob]);
         let blob = &mut self.blobs[assignment.blob];
-        let streams = blob.ranges == Ranges::Refused || self.ranges == Ranges::Refused;
         if matches!(blob.stage, Stage::Proving | Stage::Complete) {
             return Ask::Nothing;
         }
@@ -324,8 +343,10 @@ impl Schedule {
         if !self.stands(assignment) {
             return false;
         }
-        self.ranges = Ranges::Honoured;
         let blob = &mut self.blobs[assignment.blob];
+        if !blob.apart {
+            self.ranges = Ranges::Honoured;
+        }
         std::mem::replace(&mut blob.ranges, Ranges::Honoured) != Ranges::Honoured
     }
 
@@ -339,7 +360,7 @@ impl Schedule {
             return WholeAnswer::Refusal;
         }
         blob.become_stream(assignment.flight);
-        if self.ranges == Ranges::Unknown {
+        if self.ranges == Ranges::Unknown && !blob.apart {
             self.ranges = Ranges::Refused;
         }
         WholeAnswer::Stream
@@ -485,6 +506,24 @@ mod tests {
             let ask = self.ask(&assignment, now);
             (assignment, ask)
         }
+    }
+
+    /// A blob from a server of its own neither learns from the others' server nor teaches anything about it.
+    #[test]
+    fn servers_are_told_apart() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new([8 * MIB, 4 * MIB], MIB, 1, 40);
+        schedule.set_apart(0);
+        open(&mut schedule);
+        let (foreign, ask) = schedule.fill(now);
+        assert_eq!((foreign.blob, ask), (0, Ask::Part(0..MIB)));
+        assert_eq!(schedule.whole_answered(&foreign), WholeAnswer::Stream);
+        let (own, ask) = schedule.fill(now);
+        assert_eq!((own.blob, ask), (1, Ask::Part(0..MIB)), "the registry may know ranges all the same");
+        assert_eq!(schedule.whole_answered(&own), WholeAnswer::Stream);
+        schedule.restart_elsewhere(0);
+        let (_, ask) = schedule.fill(now);
+        assert_eq!(ask, Ask::Part(0..MIB), "and so may the next server");
     }
 
     /// A stream that was read to its end is not asked for again, however long its verification takes.
