@@ -1,17 +1,26 @@
-//! The last step: config and manifest into the layout, then the image's name.
+//! The last step: configs, manifests and indexes into the layout, then the names.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::blocking;
 use super::error::FetchError;
-use super::select::{Selected, Wanted};
-use super::{DiffIds, RefName, Request, blocking};
+use super::lists::{self, List};
+use super::plan::Scope;
+use super::request::{DiffIds, RefName, Request};
+use super::select::{Named, Platforms, Selected, Selection, TakenIndex, Wanted};
 use crate::digest::Digest;
 use crate::layout::Layout;
-use crate::layout::index::{Conflict, DIFF_IDS, FULL_NAME, INDEX_DIGEST, REF_NAME, REQUESTED_PLATFORM};
-use crate::manifest::Descriptor;
+use crate::layout::index::{
+    DIFF_IDS, FOREIGN_LAYERS, FULL_NAME, INDEX_DIGEST, NewEntry, PLATFORMS, PROVEN, REF_NAME,
+    REQUESTED_PLATFORM, SOURCE_DIGEST, SOURCE_TYPE,
+};
+use crate::manifest::{Descriptor, ImageManifest, MediaType};
 use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
-use crate::verify::ProvenImage;
+use crate::reference::Repository;
+use crate::verify::Proven;
 
 /// The ref.name that a request asks for, if any.
 pub(super) fn ref_name(request: &Request) -> Option<String> {
@@ -24,32 +33,103 @@ pub(super) fn ref_name(request: &Request) -> Option<String> {
     }
 }
 
-/// What `index.json` is to say of an image.
-pub(super) fn entry(
-    request: &Request,
-    descriptor: &Descriptor,
-    platform: Option<&Platform>,
-    artifact_type: Option<&str>,
-    index: Option<&Digest>,
-) -> Descriptor {
-    let mut entry = Descriptor::new(descriptor.media_type.clone(), descriptor.digest, descriptor.size);
-    entry.platform = platform.cloned();
-    entry.artifact_type = artifact_type.map(str::to_owned);
-    let mut annotate = |key: &str, value: String| entry.annotations.insert(key.to_owned(), value);
+/// What `index.json` is to say of a selection.
+pub(super) fn entry(selection: &Selection, request: &Request, scope: &Scope) -> NewEntry {
+    let mut new = match &selection.named {
+        Named::Index(taken) => index_entry(taken, &selection.images),
+        Named::Image { index } => image_entry(selection, *index, &request.platforms),
+    };
+    let mut annotate = |key: &str, value: String| new.annotations.insert(key.to_owned(), value);
     annotate(FULL_NAME, request.reference.full_name());
     if let Some(name) = ref_name(request) {
         annotate(REF_NAME, name);
     }
+    annotate_scope(&mut new, &selection.images, scope);
+    let covers = match selection.named {
+        Named::Index(_) => platforms(&selection.images),
+        Named::Image { .. } => Vec::new(),
+    };
+    NewEntry { covers, ..NewEntry::new(new, request.conflict) }
+}
+
+/// Says that the images were proven, and what of them was not, or not taken.
+pub(super) fn annotate_scope<'a>(
+    entry: &mut Descriptor,
+    images: impl IntoIterator<Item = &'a Selected>,
+    scope: &Scope,
+) {
+    let (mut skipped, mut left_out) = (false, false);
+    for image in images {
+        let has_diff_ids = image.manifest.is_image() && image.legacy.is_none();
+        skipped |= scope.diff_ids == DiffIds::Skip && has_diff_ids;
+        left_out |= image.manifest.layers().iter().any(|layer| scope.leaves_out(layer));
+    }
+    let mut annotate = |key: &str, value: &str| entry.annotations.insert(key.to_owned(), value.to_owned());
+    annotate(PROVEN, if skipped { "digests" } else { "digests,diff-ids" });
+    for (key, _) in [(DIFF_IDS, skipped), (FOREIGN_LAYERS, left_out)].into_iter().filter(|(_, is_so)| *is_so)
+    {
+        annotate(key, "skipped");
+    }
+}
+
+fn image_entry(selection: &Selection, index: Option<Digest>, wanted: &Platforms) -> Descriptor {
+    let image = selection.images.first().expect("invariant: a selection has an image");
+    let mut entry = plain(&image.descriptor);
+    entry.platform.clone_from(&image.platform);
+    entry.artifact_type = artifact_type(&image.manifest);
+    let mut annotate = |key: &str, value: String| entry.annotations.insert(key.to_owned(), value);
     if let Some(index) = index {
         annotate(INDEX_DIGEST, index.to_string());
-        if let Some(requested) = requested_platform(&request.platform, platform) {
+        if let Platforms::One(wanted) = wanted
+            && let Some(requested) = requested_platform(wanted, image.platform.as_ref())
+        {
             annotate(REQUESTED_PLATFORM, requested);
         }
     }
-    if request.diff_ids == DiffIds::Skip {
-        annotate(DIFF_IDS, "skipped".to_owned());
+    if let Some(source) = &image.source {
+        annotate(SOURCE_DIGEST, source.to_string());
+    }
+    if image.legacy.is_some() {
+        annotate(SOURCE_TYPE, MediaType::DOCKER_SCHEMA1.as_str().to_owned());
     }
     entry
+}
+
+fn index_entry(taken: &TakenIndex, images: &[Selected]) -> Descriptor {
+    let mut entry = plain(&taken.root.descriptor);
+    entry.artifact_type = taken.root.index.artifact_type().filter(|text| !text.is_empty()).map(str::to_owned);
+    if !taken.is_whole {
+        let platforms: Vec<String> = platforms(images).iter().map(Platform::specifier).collect();
+        entry.annotations.insert(PLATFORMS.to_owned(), platforms.join(","));
+    }
+    if let Some(source) = &taken.root.source {
+        entry.annotations.insert(SOURCE_DIGEST.to_owned(), source.to_string());
+    }
+    entry
+}
+
+/// A descriptor of the same content, without what others said of it.
+pub(super) fn plain(descriptor: &Descriptor) -> Descriptor {
+    Descriptor::new(descriptor.media_type.clone(), descriptor.digest, descriptor.size)
+}
+
+/// The images' platforms, each once.
+fn platforms(images: &[Selected]) -> Vec<Platform> {
+    let mut platforms: Vec<Platform> = Vec::new();
+    let listed = images.iter().flat_map(|image| image.platform.iter().chain(&image.also));
+    for platform in listed.map(Platform::normalize) {
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    platforms
+}
+
+/// The artifact type that an entry of this manifest has: its own, or for an artifact that names none its config's media
+/// type. An image whose manifest names none is no artifact.
+pub(super) fn artifact_type(manifest: &ImageManifest) -> Option<String> {
+    let config = || (!manifest.is_image()).then(|| manifest.config().media_type.as_str().to_owned());
+    manifest.artifact_type().map(str::to_owned).or_else(config).filter(|text| !text.is_empty())
 }
 
 /// The platform that was looked for, where another was taken: the next fetch of the same finds by it that it is done.
@@ -59,48 +139,86 @@ pub(super) fn requested_platform(wanted: &Wanted, taken: Option<&Platform>) -> O
     (!is_exact).then(|| wanted.specifier())
 }
 
-/// Whether the entry changes `index.json`.
+/// Whether a commit changed the layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     /// It stands there as it is.
     None,
-    /// It is new, or says something else than before.
+    /// Something is new, or says something else than before.
     Made,
 }
 
-/// Writes config and manifest, then names the image.
-pub(super) async fn commit(
-    layout: &Layout,
-    selected: &Selected,
-    proven: ProvenImage,
-    entry: Descriptor,
-    conflict: Conflict,
-    reporter: &Arc<dyn Reporter>,
-) -> Result<Change, FetchError> {
-    let config =
-        selected.config.as_ref().map(|config| (selected.manifest.config().digest, config.raw.clone()));
-    let manifest = (selected.descriptor.digest, selected.manifest.raw().clone());
-    let (layout, reporter) = (layout.clone(), Arc::clone(reporter));
-    blocking(move || {
-        let waiting = |digest: Option<Digest>| {
-            let reporter = Arc::clone(&reporter);
-            move |holder: &str| reporter.report(Event::Waiting { digest, holder: holder.to_owned() })
-        };
-        let mut changed = false;
-        for (digest, bytes) in config.iter().chain([&manifest]) {
-            changed |= layout.put_document(digest, bytes, &mut waiting(Some(*digest)))?;
-        }
-        changed |= layout.name_image(&proven, &entry, conflict, &mut waiting(None))?;
-        clean_up(&layout, &reporter);
-        Ok(if changed { Change::Made } else { Change::None })
-    })
-    .await
+/// What is to be written, in this order, and what is to be named when all of it stands there.
+#[derive(Debug, Default)]
+pub(super) struct Commit {
+    /// Configs before the manifests that name them, manifests before their index.
+    pub(super) documents: Vec<(Digest, Bytes)>,
+    /// Signatures of manifests of a repository.
+    pub(super) signatures: Vec<(Repository, Digest, Vec<Bytes>)>,
+    /// Entries and the proofs that cover them.
+    pub(super) named: Vec<(NewEntry, Proven)>,
+    /// Lists of referrers, which are made when they are named.
+    pub(super) lists: Vec<List>,
+}
+
+impl Commit {
+    /// The documents of an image.
+    pub(super) fn add_image(&mut self, image: &Selected) {
+        let config = image.config.as_ref().map(|config| (image.manifest.config().digest, config.raw.clone()));
+        self.documents.extend(config);
+        self.documents.push((image.descriptor.digest, image.manifest.raw().clone()));
+    }
+
+    /// The documents of an index, after those of its images.
+    pub(super) fn add_index(&mut self, taken: &TakenIndex) {
+        let parts = taken.nested.iter().chain([&taken.root]);
+        self.documents.extend(parts.map(|part| (part.descriptor.digest, part.index.raw().clone())));
+    }
+
+    /// Writes the documents and the signatures, then the names.
+    pub(super) async fn run(
+        self,
+        layout: &Layout,
+        reporter: &Arc<dyn Reporter>,
+    ) -> Result<Change, FetchError> {
+        let (layout, reporter) = (layout.clone(), Arc::clone(reporter));
+        blocking(move || {
+            let waiting = |digest: Option<Digest>| {
+                let reporter = Arc::clone(&reporter);
+                move |holder: &str| reporter.report(Event::Waiting { digest, holder: holder.to_owned() })
+            };
+            let mut changed = false;
+            for (digest, bytes) in &self.documents {
+                changed |= layout.put_document(digest, bytes, &mut waiting(Some(*digest)))?;
+            }
+            for (repository, digest, signatures) in &self.signatures {
+                let put = layout.put_signatures(repository, digest, signatures, &mut waiting(None))?;
+                changed |= put.changed;
+                if put.left_out > 0 {
+                    let message = format!(
+                        "{} of the signatures of {digest} are left out: there are too many",
+                        put.left_out
+                    );
+                    reporter.report(Event::Warning { message });
+                }
+            }
+            let named = lists::name(&layout, self.named, &self.lists, &reporter, &mut waiting(None));
+            if named.is_ok() {
+                clean_up(&layout, &reporter);
+            }
+            Ok(named.map(|named| if changed || named { Change::Made } else { Change::None }))
+        })
+        .await?
+    }
 }
 
 /// Takes away what this fetch staged; says what another, dead one left.
 /// The image is named by then, so that an error here is a warning.
 pub(super) fn clean_up(layout: &Layout, reporter: &Arc<dyn Reporter>) {
-    let leftovers = match layout.clean_up() {
+    let waiting = &mut |holder: &str| {
+        reporter.report(Event::Waiting { digest: None, holder: holder.to_owned() });
+    };
+    let leftovers = match layout.clean_up(waiting) {
         Ok(leftovers) => leftovers,
         Err(error) => {
             let message = format!("the fetch is done, but its staging folder could not be cleared: {error}");

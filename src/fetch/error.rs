@@ -1,13 +1,16 @@
 //! Why a reference could not be fetched.
 
+use super::belonging;
 use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
 use crate::layout::LayoutError;
 use crate::manifest::ManifestError;
 use crate::platform::Platform;
+use crate::reference::Tag;
 use crate::registry::RegistryError;
+use crate::registry::config::registries_d::RegistriesDError;
 use crate::transfer::TransferError;
-use crate::verify::{ImageError, VerifyError};
+use crate::verify::{ImageError, IndexError, VerifyError};
 
 /// Why a reference could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +81,7 @@ pub enum FetchError {
     #[error("there is no image for {}", wanted.specifier())]
     NoPlatform {
         /// What was looked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// What there is.
         available: Vec<String>,
     },
@@ -100,12 +103,132 @@ pub enum FetchError {
         /// Which one.
         digest: Digest,
     },
+    /// The manifests and configs of one reference are too many to be held in memory.
+    #[error(
+        "the manifests and configs behind the reference have {bytes} bytes together, and {} are the limit",
+        super::select::MOST_BYTES
+    )]
+    TooManyDocuments {
+        /// How many bytes there are.
+        bytes: u64,
+    },
+    /// Images and the index that they were taken out of do not belong together.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A document is not in the layout, and nowhere else was to be looked.
+    #[error("the layout does not have the document {digest}")]
+    Absent {
+        /// Which one.
+        digest: Digest,
+    },
+    /// A document cannot be converted to OCI's media types.
+    #[error("the document {digest} cannot be converted to OCI's media types")]
+    Conversion {
+        /// Which one.
+        digest: Digest,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
+    /// A schema 1 image cannot be converted.
+    #[error("the schema 1 manifest {digest} cannot be converted")]
+    BadSchema1 {
+        /// Which one.
+        digest: Digest,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
+    /// The configuration does not say properly where signatures are.
+    #[error("the configuration of places for signatures cannot be used")]
+    Lookaside(#[source] RegistriesDError),
+    /// The list of referrers that was made cannot be read back.
+    #[error("the list of referrers {digest} does not hold")]
+    BadList {
+        /// Its digest.
+        digest: Digest,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
+    /// More belongs to the image than is taken along.
+    #[error("too much belongs to the image: {limit}")]
+    ReferrersLimit {
+        /// Which limit it goes past.
+        limit: Limit,
+    },
+    /// What belongs to a manifest cannot be found out.
+    #[error("{}", question.unanswered(subject))]
+    Beside {
+        /// What was asked.
+        question: Question,
+        /// The manifest that it was asked about.
+        subject: Digest,
+        /// Why there is no answer.
+        source: Box<RegistryError>,
+    },
     /// The image is in Docker's schema 1.
-    #[error("the image is in Docker's old schema 1 format, which this version does not convert")]
+    #[error("the image is in Docker's old schema 1 format")]
     Schema1,
+    /// Several platforms are wanted of an index, and one of them is in Docker's schema 1.
+    #[error("the index {digest} lists an image in Docker's schema 1, which cannot be converted inside of it")]
+    Schema1InIndex {
+        /// The index.
+        digest: Digest,
+    },
     /// A blocking thread of this process died.
     #[error("a worker thread of this process failed")]
     Worker,
+}
+
+/// How much may belong to an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Limit {
+    /// In number.
+    #[error("more than {} manifests", belonging::MOST)]
+    Manifests,
+    /// In bytes.
+    #[error("manifests of more than {} MiB together", belonging::MOST_BYTES >> 20)]
+    Bytes,
+    /// In steps from the image.
+    #[error("manifests that are more than {} steps away from it", belonging::DEEPEST)]
+    Depth,
+    /// In number, whether or not they are wanted.
+    #[error("lists of more than {} manifests", belonging::MOST_LOOKS)]
+    Looks,
+}
+
+/// A question about what belongs to a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Question {
+    /// What refers to it?
+    Referrers,
+    /// What stands under this tag, which is made of its digest?
+    Tag(Tag),
+    /// What is it, being listed as a referrer, or by one?
+    Manifest,
+    /// Which signatures does the lookaside have of it?
+    Lookaside,
+    /// Which signatures does the registry itself keep of it?
+    Extension,
+}
+
+impl Question {
+    fn unanswered(&self, subject: &Digest) -> String {
+        match self {
+            Self::Referrers => format!("what refers to {subject} cannot be listed"),
+            Self::Tag(tag) => format!("what the tag {tag} has for {subject} cannot be read"),
+            Self::Manifest => format!("the referrer {subject} cannot be read"),
+            Self::Lookaside => format!("the lookaside's signatures of {subject} cannot be read"),
+            Self::Extension => format!("the signatures that the registry keeps of {subject} cannot be read"),
+        }
+    }
+}
+
+impl FetchError {
+    /// The error of a question that was not answered.
+    pub(super) fn beside(question: Question, subject: Digest) -> impl FnOnce(RegistryError) -> Self {
+        move |source| Self::Beside { question, subject, source: Box::new(source) }
+    }
 }
 
 /// The most platforms that a hint names.
@@ -125,6 +248,8 @@ impl Failure for FetchError {
         match self {
             Self::Registry(error) => error.kind(),
             Self::Layout(error) => error.kind(),
+            Self::Lookaside(error) => error.kind(),
+            Self::Beside { source, .. } => source.kind(),
             Self::Transfer(error) => error.kind(),
             Self::Unproven(_)
             | Self::BadConfig { .. }
@@ -133,9 +258,15 @@ impl Failure for FetchError {
             | Self::TwoSizes { .. }
             | Self::TooMuch
             | Self::IndexLimit { .. }
+            | Self::TooManyDocuments { .. }
+            | Self::Index(_)
+            | Self::Conversion { .. }
+            | Self::BadSchema1 { .. }
+            | Self::BadList { .. }
+            | Self::ReferrersLimit { .. }
             | Self::IndexCycle { .. } => Kind::Integrity,
-            Self::NoPlatform { .. } => Kind::NotFound,
-            Self::Schema1 => Kind::Usage,
+            Self::NoPlatform { .. } | Self::Absent { .. } => Kind::NotFound,
+            Self::Schema1 | Self::Schema1InIndex { .. } => Kind::Usage,
             Self::FullDisk { .. } | Self::Worker => Kind::Other,
         }
     }
@@ -156,8 +287,20 @@ impl Failure for FetchError {
             Self::NoPlatform { available, .. } => {
                 Some(format!("pick one of these with `--platform`: {}", listed(available)))
             }
+            Self::Schema1InIndex { .. } => {
+                Some("fetch that platform by itself, with one `--platform` and `--allow-schema1`".to_owned())
+            }
+            Self::Beside { question: Question::Lookaside, .. } | Self::Lookaside(_) => Some(
+                "registries.d says where the lookaside is; the image itself can be had without `--referrers`"
+                    .to_owned(),
+            ),
+            Self::Beside { .. } => Some("the image itself can be had without `--referrers`".to_owned()),
+            Self::ReferrersLimit { .. } => Some(
+                "`--referrers=TYPE` takes only what has that type; the image itself can be had without `--referrers`"
+                    .to_owned(),
+            ),
             Self::Schema1 => {
-                Some("push the image again with a current tool, which writes schema 2".to_owned())
+                Some("`--allow-schema1` converts it to an OCI image, whose digest is another one".to_owned())
             }
             _ => None,
         }

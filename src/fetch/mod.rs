@@ -3,107 +3,46 @@
 //! Guarantees: `index.json` names an image only when every byte of it is proven; a reference that fails leaves the layout
 //! readable and what was downloaded for the next run; one that cannot be resolved leaves no layout at all.
 
+mod attached;
+pub mod belonging;
 mod commit;
+mod convert;
 mod documents;
+mod encodings;
 mod error;
+mod lists;
 pub mod plan;
 mod report;
+mod request;
+mod resolve;
+mod schema1;
 pub mod select;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::layout::index::{Conflict, DIFF_IDS, INDEX_DIGEST, REF_NAME, REQUESTED_PLATFORM};
-use crate::layout::{Layout, LayoutError, Target};
-use crate::manifest::{Descriptor, ImageConfig, ImageManifest, Manifest};
+use crate::layout::index::Conflict;
+use crate::layout::{Layout, LayoutError};
+use crate::manifest::Descriptor;
 use crate::progress::{Event, Reporter};
-use crate::reference::Reference;
 use crate::registry::{Registry, Resolved};
 use crate::transfer::{self, Done, Present, Task};
-use crate::verify::{self, ProvenBlob, ProvenImage};
+use crate::verify::{self, Proven, ProvenBlob, ProvenImage};
 
+pub use belonging::Referrers;
 pub use documents::{Documents, Origin};
-pub use error::FetchError;
-pub use report::{Fetched, ImageReport, LayerOutcome, LayerReport, Status, Summary};
+pub use error::{FetchError, Limit, Question};
+pub use report::{Attachment, Fetched, ImageReport, LayerOutcome, LayerReport, Status, Summary};
+pub use request::{DiffIds, ForeignLayers, Format, Mode, RefName, Request, Schema1};
 
-use commit::Change;
-use plan::{Held, Plan};
-use select::{Selected, Wanted};
+use attached::Attached;
+use commit::{Change, Commit};
+use plan::{Held, Plan, Scope};
+use resolve::Resolution;
+use select::{Named, Selected, Selection};
 
-/// What is to be fetched, where to, and how.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Which image.
-    pub reference: Reference,
-    /// The layout's folder.
-    pub layout: PathBuf,
-    /// For which platform.
-    pub platform: Wanted,
-    /// What the layout's ref.name says.
-    pub ref_name: RefName,
-    /// What to do when another image has that ref.name.
-    pub conflict: Conflict,
-    /// Whether layers are held against the config's diff IDs.
-    pub diff_ids: DiffIds,
-    /// Whether blobs that are there are read again where nothing else asks for it.
-    pub existing: Present,
-    /// Whether anything is done at all.
-    pub mode: Mode,
-    /// How the blobs are transferred.
-    pub transfer: transfer::Options,
-}
-
-impl Request {
-    /// A request with the defaults: this host's platform, the tag as ref.name, everything proven.
-    pub fn new(reference: Reference, layout: impl Into<PathBuf>) -> Self {
-        Self {
-            reference,
-            layout: layout.into(),
-            platform: Wanted::Host,
-            ref_name: RefName::Tag,
-            conflict: Conflict::Refuse,
-            diff_ids: DiffIds::Verify,
-            existing: Present::Trust,
-            mode: Mode::Fetch,
-            transfer: transfer::Options::default(),
-        }
-    }
-}
-
-/// What `org.opencontainers.image.ref.name` says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RefName {
-    /// The tag; nothing for a reference by digest alone.
-    Tag,
-    /// The full canonical name.
-    Full,
-    /// Nothing.
-    None,
-    /// This text.
-    Text(String),
-}
-
-/// What is checked of layers beyond their compressed digests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiffIds {
-    /// Each layer is inflated and held against the config's diff ID.
-    Verify,
-    /// Nothing.
-    Skip,
-}
-
-/// Whether anything is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// The image is fetched.
-    Fetch,
-    /// It is said what would be done, and nothing is touched.
-    DryRun,
-}
-
-/// Fetches one image into a layout.
+/// Fetches what a reference stands for into a layout.
 ///
 /// # Errors
 /// [`FetchError`] says what failed; its kind is the exit code of the command line.
@@ -112,31 +51,79 @@ pub async fn fetch(
     request: &Request,
     reporter: &Arc<dyn Reporter>,
 ) -> Result<Fetched, FetchError> {
-    let held = look(request).await?;
+    let held = resolve::look(request).await?;
     let documents = Documents::new(registry, held.as_ref(), &request.reference, reporter);
-    let resolved = match resolve(&documents, request).await? {
-        Resolution::UpToDate(fetched) => {
-            tidy(held).await;
+    let (selection, named) = match resolve::resolve(registry, &documents, request).await? {
+        Resolution::UpToDate(_, fetched) if request.referrers == Referrers::None => {
+            resolve::tidy(held, request).await;
             return Ok(*fetched);
         }
-        Resolution::Resolved(resolved) => *resolved,
+        Resolution::UpToDate(selection, fetched) => (*selection, Some(*fetched)),
+        Resolution::Resolved(resolved) => (select(&documents, *resolved, request).await?, None),
     };
-    let selected = select(&documents, resolved, request).await?;
-    let entry = claim_name(held.as_ref(), &selected, request).await?;
-    let plan = make_plan(held.as_ref(), &selected, request).await?;
-    announce(&plan, &selected, request, reporter);
-    if request.mode == Mode::DryRun {
-        return Ok(report_plan(&plan, &selected, request));
+    if named.is_none() {
+        check_name(held.as_ref(), &selection, request).await?;
     }
-    let layout = create(request).await?;
+    let attached = attached::collect(registry, &documents, &selection.subjects(), request).await?;
+    let mut taking = Taking::new(held.as_ref(), selection, named, attached, request).await?;
+    let plan = make_plan(held.as_ref(), &taking).await?;
+    announce(&plan, &taking, request, reporter);
+    if request.mode == Mode::DryRun {
+        return Ok(taking.planned(&plan, request));
+    }
+    let layout = create(request, reporter).await?;
     let done = transfer_blobs(registry, &layout, &plan, request, reporter).await?;
-    let proven = prove(&selected, &done, request)?;
-    let report = report_done(&done, &proven, &selected, request);
-    let (name, digest) = (request.reference.to_string(), entry.digest);
-    let change = commit::commit(&layout, &selected, proven, entry, request.conflict, reporter).await?;
-    reporter.report(Event::Committed { reference: name, digest });
-    let is_new = change == Change::Made || report.downloaded > 0;
-    Ok(Fetched { status: if is_new { Status::Fetched } else { Status::UpToDate }, ..report })
+    schema1::finish(&mut taking.selection, &done)?;
+    tell_contradictions(&taking, &done, reporter);
+    let (commit, report) = prove(&taking, &done, request)?;
+    let change = commit.run(&layout, reporter).await?;
+    let (downloaded, reused) = report::bytes(taking.images(), &done);
+    let is_new = change == Change::Made || downloaded > 0;
+    let status = if is_new { Status::Fetched } else { Status::UpToDate };
+    if let Some(Summary { digest, .. }) = report.descriptor {
+        reporter.report(Event::Committed { reference: request.reference.to_string(), digest });
+    }
+    let reused = report.reused + reused;
+    Ok(taking.attached.tell(Fetched { status, downloaded, reused, ..report }, &taking.selection))
+}
+
+/// All that a fetch takes.
+struct Taking {
+    selection: Selection,
+    /// The report for the selection, where the layout names it already and has all of it.
+    named: Option<Fetched>,
+    attached: Attached,
+    /// What of it all is left out, or not proven.
+    scope: Scope,
+}
+
+impl Taking {
+    async fn new(
+        layout: Option<&Layout>,
+        selection: Selection,
+        named: Option<Fetched>,
+        attached: Attached,
+        request: &Request,
+    ) -> Result<Self, FetchError> {
+        let images = || selection.images.iter().chain(&attached.images);
+        let scope = scope(layout, images, request).await?;
+        Ok(Self { selection, named, attached, scope })
+    }
+
+    /// What is to be proven and written: the images, unless they are there and named, and what belongs to them.
+    fn images(&self) -> impl Iterator<Item = &Selected> {
+        let images = if self.named.is_some() { &[] } else { &self.selection.images[..] };
+        images.iter().chain(&self.attached.images)
+    }
+
+    fn planned(&self, plan: &Plan, request: &Request) -> Fetched {
+        let report = match &self.named {
+            Some(named) if plan.missing() == 0 => named.clone(),
+            Some(named) => Fetched { status: Status::Planned, ..named.clone() },
+            None => report::planned(&self.selection, plan, request, &self.scope),
+        };
+        self.attached.tell(report, &self.selection)
+    }
 }
 
 /// Runs blocking work off the async threads.
@@ -146,222 +133,82 @@ pub(crate) async fn blocking<T: Send + 'static>(
     Ok(tokio::task::spawn_blocking(work).await.map_err(|_| FetchError::Worker)??)
 }
 
-async fn look(request: &Request) -> Result<Option<Layout>, FetchError> {
-    let path = request.layout.clone();
-    blocking(move || match Layout::look(&path)? {
-        Target::Layout(layout) => Ok(Some(layout)),
-        Target::Vacant => Ok(None),
-    })
-    .await
+async fn create(request: &Request, reporter: &Arc<dyn Reporter>) -> Result<Layout, FetchError> {
+    let (path, reporter) = (request.layout.clone(), Arc::clone(reporter));
+    let waiting =
+        move |holder: &str| reporter.report(Event::Waiting { digest: None, holder: holder.to_owned() });
+    blocking(move || Layout::create(&path, &mut { waiting })).await
 }
 
-/// A fetch that was killed just after its image was named leaves an empty staging folder. Nothing depends on it, and the
-/// layout may be read-only, so that an error is no matter.
-async fn tidy(layout: Option<Layout>) {
-    let Some(layout) = layout else { return };
-    let tidied = tokio::task::spawn_blocking(move || layout.clean_up()).await;
-    tracing::debug!(?tidied, "tidied an up-to-date layout");
-}
-
-async fn create(request: &Request) -> Result<Layout, FetchError> {
-    let path = request.layout.clone();
-    blocking(move || Layout::create(&path)).await
-}
-
-/// What a reference resolved to.
-enum Resolution {
-    UpToDate(Box<Fetched>),
-    Resolved(Box<Resolved>),
-}
-
-/// Asks the registry what the reference stands for: nothing when its digest says it and all is there, one question when
-/// only its tag does.
-async fn resolve(documents: &Documents<'_>, request: &Request) -> Result<Resolution, FetchError> {
-    let reference = &request.reference;
-    if let Some(digest) = reference.digest() {
-        let known = Summary { media_type: None, digest: *digest, size: None };
-        if let Some(fetched) = up_to_date(documents, request, known).await? {
-            return Ok(Resolution::UpToDate(Box::new(fetched)));
-        }
-        if let Some(resolved) = resolve_locally(documents, digest).await? {
-            return Ok(Resolution::Resolved(Box::new(resolved)));
-        }
-    }
-    let resolved = documents.registry.resolve(reference).await?;
-    let digest = resolved.descriptor.digest;
-    documents.reporter.report(Event::Resolved { reference: reference.to_string(), digest });
-    match up_to_date(documents, request, Summary::from(&resolved.descriptor)).await? {
-        Some(fetched) => Ok(Resolution::UpToDate(Box::new(fetched))),
-        None => Ok(Resolution::Resolved(Box::new(resolved))),
-    }
-}
-
-/// A digest whose manifest stands in the layout asks the registry nothing.
-async fn resolve_locally(documents: &Documents<'_>, digest: &Digest) -> Result<Option<Resolved>, FetchError> {
-    let Some(layout) = documents.layout.cloned() else { return Ok(None) };
-    let digest = *digest;
-    let found = blocking(move || {
-        let entries = layout.index()?;
-        let listed = entries.entries().iter().filter_map(|entry| entry.descriptor().ok());
-        let Some(listed) = listed.into_iter().find(|descriptor| descriptor.digest == digest).cloned() else {
-            return Ok(None);
-        };
-        match layout.manifest(&listed) {
-            Ok(manifest) => Ok(Some(Resolved {
-                descriptor: manifest.descriptor(digest.algorithm()),
-                manifest: Some(manifest),
-            })),
-            // Whatever is wrong with it here, the registry may have it right.
-            Err(LayoutError::Io { operation, path, source }) => {
-                Err(LayoutError::Io { operation, path, source })
-            }
-            Err(_) => Ok(None),
-        }
-    });
-    found.await
-}
-
-/// The report for an image that the layout names already just as this request would have it named, all of it there.
-async fn up_to_date(
-    documents: &Documents<'_>,
-    request: &Request,
-    resolved: Summary,
-) -> Result<Option<Fetched>, FetchError> {
-    let Some(layout) = documents.layout.cloned() else { return Ok(None) };
-    if request.existing == Present::Prove {
-        return Ok(None);
-    }
-    let request = request.clone();
-    blocking(move || {
-        let index = layout.index()?;
-        for entry in index.entries() {
-            let Ok(descriptor) = entry.descriptor() else { continue };
-            if !is_wanted(descriptor, &request, &resolved.digest) {
-                continue;
-            }
-            if let Some(image) = whole_image(&layout, descriptor, &request)? {
-                let layers = image.layers.iter().map(|layer| layer.size);
-                let reused = layers.chain(image.config.size).fold(0, u64::saturating_add);
-                return Ok(Some(Fetched {
-                    reference: request.reference.to_string(),
-                    status: Status::UpToDate,
-                    resolved,
-                    descriptor: Summary::from(descriptor),
-                    images: vec![image],
-                    downloaded: 0,
-                    reused,
-                }));
-            }
-        }
-        Ok(None)
-    })
-    .await
-}
-
-/// Whether an entry of `index.json` says of this digest what this request would write.
-fn is_wanted(held: &Descriptor, request: &Request, resolved: &Digest) -> bool {
-    let annotation = |key: &str| held.annotations.get(key).map(String::as_str);
-    let full_name = request.reference.full_name();
-    let same_name = annotation(crate::layout::index::FULL_NAME) == Some(full_name.as_str())
-        && annotation(REF_NAME) == commit::ref_name(request).as_deref();
-    let same_image = match annotation(INDEX_DIGEST) {
-        Some(index) => {
-            let requested = commit::requested_platform(&request.platform, held.platform.as_ref());
-            index == resolved.to_string() && annotation(REQUESTED_PLATFORM) == requested.as_deref()
-        }
-        None => held.digest == *resolved && fits(held, &request.platform),
-    };
-    let proven = annotation(DIFF_IDS).is_none() || request.diff_ids == DiffIds::Skip;
-    same_name && same_image && proven
-}
-
-/// Whether the single image that a reference stands for would be taken for this platform without a word.
-fn fits(held: &Descriptor, wanted: &Wanted) -> bool {
-    let matcher = crate::platform::Matcher::new(&wanted.platform());
-    held.platform.as_ref().is_none_or(|platform| matcher.matches(platform))
-}
-
-/// The report for an image all of whose blobs are there; `None` when one is missing, has another size, or cannot be
-/// read, so that the fetch goes the long way and mends it.
-fn whole_image(
-    layout: &Layout,
-    descriptor: &Descriptor,
-    request: &Request,
-) -> Result<Option<ImageReport>, LayoutError> {
-    let Ok(Manifest::Image(manifest)) = layout.manifest(descriptor) else { return Ok(None) };
-    for blob in manifest.layers().iter().chain([manifest.config()]) {
-        if !layout.contains(&blob.digest, blob.size)? {
-            return Ok(None);
-        }
-    }
-    let mut diff_ids = Vec::new();
-    if manifest.is_image() {
-        let config = layout.read_blob(&manifest.config().digest, documents::CONFIG_CAP);
-        let Ok(Ok(config)) = config.map(|raw| ImageConfig::parse(&raw)) else { return Ok(None) };
-        diff_ids = config.diff_ids;
-    }
-    let layers = report::committed_layers(&manifest, &diff_ids, request.diff_ids);
-    Ok(Some(image_report(&manifest, descriptor, descriptor.platform.clone(), layers)))
-}
-
-/// The manifest for the wanted platform.
+/// The images for the wanted platforms, in the wanted format.
 async fn select(
     documents: &Documents<'_>,
     resolved: Resolved,
     request: &Request,
-) -> Result<Selected, FetchError> {
+) -> Result<Selection, FetchError> {
     let manifest = match resolved.manifest {
         Some(manifest) => manifest,
         None => documents.resolved(&resolved.descriptor).await?,
     };
     // The size that a HEAD announced is hearsay; the bytes are here now.
     let descriptor = manifest.descriptor(resolved.descriptor.digest.algorithm());
-    let selected = select::select(documents, &descriptor, manifest, &request.platform).await?;
-    for message in &selected.warnings {
+    let mut selection = select::select(documents, &descriptor, manifest, request).await?;
+    if request.format == Format::Oci {
+        convert::to_oci(documents, &mut selection).await?;
+    }
+    for message in &selection.warnings {
         documents.reporter.report(Event::Warning { message: message.clone() });
     }
-    Ok(selected)
+    Ok(selection)
 }
 
-/// The image's entry for `index.json`, after a look whether its name is free: before anything is downloaded.
-async fn claim_name(
+/// What of the images is left where it lives: that depends on what the layout has.
+async fn scope<'a, I: Iterator<Item = &'a Selected>>(
     layout: Option<&Layout>,
-    selected: &Selected,
+    images: impl Fn() -> I,
     request: &Request,
-) -> Result<Descriptor, FetchError> {
-    let index = selected.index.as_ref().map(|_| &selected.resolved.digest);
-    let artifact_type = artifact_type(&selected.manifest);
-    let entry = commit::entry(
-        request,
-        &selected.descriptor,
-        selected.platform.as_ref(),
-        artifact_type.as_deref(),
-        index,
-    );
+) -> Result<Scope, FetchError> {
+    let elsewhere = images().flat_map(|image| image.manifest.layers()).filter(|layer| layer.is_elsewhere());
+    let elsewhere: BTreeSet<(Digest, u64)> = elsewhere.map(|layer| (layer.digest, layer.size)).collect();
+    let layout = layout.filter(|_| request.foreign_layers == ForeignLayers::Skip).cloned();
+    let there = blocking(move || {
+        let Some(layout) = layout else { return Ok(BTreeSet::new()) };
+        let mut there = BTreeSet::new();
+        for (digest, size) in elsewhere {
+            if layout.contains(&digest, size)? {
+                there.insert(digest);
+            }
+        }
+        Ok(there)
+    })
+    .await?;
+    let is_there = |layer: &Descriptor| there.contains(&layer.digest);
+    Ok(Scope::of(images(), request.diff_ids, request.foreign_layers, is_there))
+}
+
+/// A look whether the name is free: before anything is downloaded.
+async fn check_name(
+    layout: Option<&Layout>,
+    selection: &Selection,
+    request: &Request,
+) -> Result<(), FetchError> {
+    // Who is asked for what does not matter to the name.
+    let scope = Scope { diff_ids: request.diff_ids, left_out: BTreeSet::new() };
+    let entry = commit::entry(selection, request, &scope);
     let Some(layout) = layout.filter(|_| request.conflict == Conflict::Refuse).cloned() else {
-        return Ok(entry);
+        return Ok(());
     };
     blocking(move || match layout.index()?.holder(&entry) {
         Some(holder) => Err(layout.name_taken(&entry, holder)),
-        None => Ok(entry),
+        None => Ok(()),
     })
     .await
 }
 
-/// The artifact type that a descriptor of this manifest has: its own, or for an artifact that names none its config's
-/// media type (OCI distribution spec, "Listing Referrers").
-fn artifact_type(manifest: &ImageManifest) -> Option<String> {
-    let config = || (!manifest.is_image()).then(|| manifest.config().media_type.as_str().to_owned());
-    manifest.artifact_type().map(str::to_owned).or_else(config).filter(|text| !text.is_empty())
-}
-
-async fn make_plan(
-    layout: Option<&Layout>,
-    selected: &Selected,
-    request: &Request,
-) -> Result<Plan, FetchError> {
-    let layers = selected.manifest.layers().iter().chain([selected.manifest.config()]);
-    let wanted: BTreeMap<Digest, u64> = layers.map(|layer| (layer.digest, layer.size)).collect();
+async fn make_plan(layout: Option<&Layout>, taking: &Taking) -> Result<Plan, FetchError> {
+    let manifests = taking.images().map(|image| &image.manifest);
+    let blobs = manifests.flat_map(|manifest| manifest.layers().iter().chain([manifest.config()]));
+    let wanted: BTreeMap<Digest, u64> = blobs.map(|blob| (blob.digest, blob.size)).collect();
     let layout = layout.cloned();
     let held = blocking(move || {
         let Some(layout) = layout else { return Ok(BTreeMap::new()) };
@@ -374,14 +221,15 @@ async fn make_plan(
         wanted.into_iter().map(look).collect()
     })
     .await?;
-    plan::plan(selected, request.diff_ids, |descriptor| {
+    plan::plan(taking.images(), &taking.scope, |descriptor| {
         Ok(held.get(&(descriptor.digest, descriptor.size)).copied().unwrap_or(Held::Staged(0)))
     })
 }
 
-fn announce(plan: &Plan, selected: &Selected, request: &Request, reporter: &Arc<dyn Reporter>) {
+fn announce(plan: &Plan, taking: &Taking, request: &Request, reporter: &Arc<dyn Reporter>) {
     let reference = request.reference.to_string();
-    tracing::info!(%reference, manifest = %selected.descriptor.digest, bytes = plan.missing(), "planned");
+    let (resolved, images) = (&taking.selection.resolved.digest, taking.images().count());
+    tracing::info!(%reference, %resolved, images, bytes = plan.missing(), "planned");
     reporter.report(Event::Planned {
         reference,
         blobs: plan.downloads(),
@@ -404,7 +252,7 @@ async fn transfer_blobs(
         // A diff ID can only be had by reading the layer, whoever put it there.
         present: match blob.content {
             verify::Content::Opaque => request.existing,
-            verify::Content::Layer { .. } => Present::Prove,
+            verify::Content::Layer { .. } | verify::Content::LayerInEvery => Present::Prove,
         },
     };
     let tasks = plan.blobs.iter().map(task).collect();
@@ -429,72 +277,53 @@ async fn still_missing(layout: &Layout, plan: &Plan) -> Result<u64, FetchError> 
     blocking(move || wanted.into_iter().map(missing).sum()).await
 }
 
-/// Puts the proofs together: every blob of the image, the documents too.
-fn prove(selected: &Selected, done: &[Done], request: &Request) -> Result<ProvenImage, FetchError> {
-    let document = |bytes: &[u8], digest: Digest| {
-        verify::verify_bytes(bytes, digest).map_err(|error| FetchError::BadDocument { digest, source: error })
-    };
-    let manifest = document(selected.manifest.raw(), selected.descriptor.digest)?;
+/// Puts the proofs together, and with them what is to be written and named; then the report can be made.
+fn prove(taking: &Taking, done: &[Done], request: &Request) -> Result<(Commit, Fetched), FetchError> {
     let mut proofs: BTreeMap<Digest, ProvenBlob> = BTreeMap::new();
     for blob in done {
         let proof = blob.proof.unwrap_or_else(|| ProvenBlob::committed(blob.digest, blob.size));
         proofs.insert(blob.digest, proof);
     }
-    if let Some(config) = &selected.config {
-        let digest = selected.manifest.config().digest;
-        proofs.entry(digest).or_insert(document(&config.raw, digest)?);
+    let mut commit = Commit::default();
+    taking.attached.add_to(&mut commit, &proofs, request, &taking.scope)?;
+    let selection = &taking.selection;
+    if let Some(named) = &taking.named {
+        return Ok((commit, named.clone()));
     }
-    plan::assemble(selected, request.diff_ids, &manifest, &proofs)
+    let scope = &taking.scope;
+    let mut images: Vec<ProvenImage> = Vec::new();
+    for image in &selection.images {
+        images.push(plan::prove(image, scope, &mut proofs)?);
+        commit.add_image(image);
+    }
+    let report = report::done(selection, &images, done, request, scope);
+    let proven = match &selection.named {
+        Named::Image { .. } => Proven::Image(images.pop().expect("invariant: a selection has an image")),
+        Named::Index(taken) => {
+            for part in taken.nested.iter().chain([&taken.root]) {
+                let digest = part.descriptor.digest;
+                proofs.insert(digest, document(part.index.raw(), digest)?);
+            }
+            commit.add_index(taken);
+            Proven::Index(plan::assemble_index(taken, &proofs, images)?)
+        }
+    };
+    commit.named.push((commit::entry(selection, request, scope), proven));
+    Ok((commit, Fetched { notes: convert::notes(selection, request), ..report }))
 }
 
-fn report_plan(plan: &Plan, selected: &Selected, request: &Request) -> Fetched {
-    let layers = report::planned_layers(&selected.manifest, plan, selected.config.as_ref(), request.diff_ids);
-    Fetched {
-        status: Status::Planned,
-        downloaded: 0,
-        reused: plan.reused(),
-        ..fetched(selected, request, layers)
-    }
-}
-
-fn report_done(done: &[Done], proven: &ProvenImage, selected: &Selected, request: &Request) -> Fetched {
-    let claimed = selected.config.as_ref().map_or(&[][..], |config| &config.config.diff_ids[..]);
-    let layers = report::proven_layers(&selected.manifest, proven, done, claimed);
-    let mut reused: u64 = done.iter().map(|blob| blob.reused).sum();
-    let embedded = |blob: &&Done| blob.outcome != transfer::Outcome::Embedded;
-    let mut downloaded: u64 = done.iter().filter(embedded).map(|blob| blob.size - blob.reused).sum();
-    let config = selected.manifest.config().size;
-    match selected.config.as_ref().map(|config| config.origin) {
-        Some(Origin::Registry) => downloaded += config,
-        Some(Origin::Layout) => reused += config,
-        Some(Origin::Embedded) | None => {}
-    }
-    Fetched { downloaded, reused, ..fetched(selected, request, layers) }
-}
-
-fn fetched(selected: &Selected, request: &Request, layers: Vec<LayerReport>) -> Fetched {
-    let image = image_report(&selected.manifest, &selected.descriptor, selected.platform.clone(), layers);
-    Fetched {
-        reference: request.reference.to_string(),
-        status: Status::Fetched,
-        resolved: Summary::from(&selected.resolved),
-        descriptor: Summary::from(&selected.descriptor),
-        images: vec![image],
-        downloaded: 0,
-        reused: 0,
+/// Says which layers are not what their media types say: not a failure, as the diff ID decides.
+fn tell_contradictions(taking: &Taking, done: &[Done], reporter: &Arc<dyn Reporter>) {
+    let proofs: BTreeMap<Digest, ProvenBlob> =
+        done.iter().filter_map(|blob| Some((blob.digest, blob.proof?))).collect();
+    for image in taking.images() {
+        let messages = encodings::contradictions(&image.manifest, |digest| proofs.get(digest).copied());
+        for message in messages {
+            reporter.report(Event::Warning { message });
+        }
     }
 }
 
-fn image_report(
-    manifest: &ImageManifest,
-    descriptor: &Descriptor,
-    platform: Option<crate::platform::Platform>,
-    layers: Vec<LayerReport>,
-) -> ImageReport {
-    ImageReport {
-        platform,
-        manifest: Summary::from(descriptor),
-        config: Summary::from(manifest.config()),
-        layers,
-    }
+fn document(bytes: &[u8], digest: Digest) -> Result<ProvenBlob, FetchError> {
+    verify::verify_bytes(bytes, digest).map_err(|source| FetchError::BadDocument { digest, source })
 }
