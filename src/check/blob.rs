@@ -18,35 +18,33 @@ pub(super) enum Opened {
     Unusable(String),
 }
 
-/// Opens a blob. A symbolic link to a regular file is followed.
+/// Opens a blob by the rule of [`Layout::open_blob`]: nothing but a regular file is one.
 pub(super) fn open(layout: &Layout, digest: &Digest) -> Result<Opened, LayoutError> {
     let path = layout.blob_path(digest);
-    // Looked at before it is opened: opening a pipe would wait for its other end.
-    let opened = fs::metadata(&path).and_then(|metadata| {
+    // Looked at before it is opened: opening a pipe would wait for its other end, and a link may lead anywhere.
+    let opened = fs::symlink_metadata(&path).and_then(|metadata| {
+        let kind = metadata.file_type();
         if metadata.is_file() {
             let file = File::open(&path)?;
             let size = file.metadata()?.len();
-            Ok(Opened::File(file, size))
-        } else if metadata.is_dir() {
-            Ok(Opened::Unusable("it is a folder, not a file".to_owned()))
-        } else {
-            Ok(Opened::Unusable("it is not a regular file".to_owned()))
+            return Ok(Opened::File(file, size));
         }
+        let reason = match kind {
+            kind if kind.is_symlink() => "it is a symbolic link, not a file",
+            kind if kind.is_dir() => "it is a folder, not a file",
+            _ => "it is not a regular file",
+        };
+        Ok(Opened::Unusable(reason.to_owned()))
     });
     match opened {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Opened::Unusable(absent(&path))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Ok(Opened::Unusable("it is not there".to_owned()))
+        }
         Err(error) if says_nothing(&error) => {
             Err(LayoutError::Io { operation: Operation::Open, path, source: error })
         }
         Err(error) => Ok(Opened::Unusable(format!("it cannot be opened: {error}"))),
         Ok(opened) => Ok(opened),
-    }
-}
-
-fn absent(path: &std::path::Path) -> String {
-    match fs::read_link(path) {
-        Ok(_) => "it is a symbolic link to nothing".to_owned(),
-        Err(_) => "it is not there".to_owned(),
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) enum Referrer {
     Config { manifest: Digest },
     /// A manifest, to a layer.
     Layer { manifest: Digest, layer: usize },
+    /// A manifest or an index, to what it is about.
+    Subject { manifest: Digest },
 }
 
 impl fmt::Display for Referrer {
@@ -27,6 +29,7 @@ impl fmt::Display for Referrer {
             Self::Index { index, entry } => write!(f, "entry {entry} of index {index}"),
             Self::Config { manifest } => write!(f, "the config of manifest {manifest}"),
             Self::Layer { manifest, layer } => write!(f, "layer {layer} of manifest {manifest}"),
+            Self::Subject { manifest } => write!(f, "the subject of manifest {manifest}"),
         }
     }
 }

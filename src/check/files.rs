@@ -1,4 +1,4 @@
-//! What lies in a layout's folder: the blobs, and whatever is no part of a layout.
+//! What lies in a layout's folder: the blobs, and whatever is no part of a layout. Signatures beside the blobs are let be.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,7 +9,11 @@ use crate::digest::{Algorithm, Digest};
 use crate::layout::{LayoutError, Operation};
 
 /// What a layout's folder holds by the spec, and the folder for what a fetch has not finished.
-const KNOWN: [&str; 4] = ["oci-layout", "index.json", "blobs", ".ocipull"];
+const KNOWN: [&str; 5] = ["oci-layout", "index.json", "blobs", ".ocipull", SIGNATURES];
+
+/// The folder of simple-signing signatures, which is laid out as a lookaside store is (containers/image, "Signature
+/// access protocols"): `signatures/PATH@ALGORITHM=HEX/signature-N`. Their content is for those who have the keys.
+const SIGNATURES: &str = "signatures";
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -41,20 +45,58 @@ pub(super) fn list(root: &Path) -> Result<Files, LayoutError> {
         for hex in names(&blobs.join(&name))? {
             let path = format!("{path}/{hex}");
             match format!("{algorithm}:{hex}").parse::<Digest>() {
-                Ok(digest) => {
-                    if is_working_link(&blobs.join(&name).join(&hex)) {
-                        files.stray(
-                            path,
-                            "it is a symbolic link, whose content a copy of the layout may lack",
-                        );
-                    }
-                    files.blobs.push(digest);
-                }
+                Ok(digest) => files.blobs.push(digest),
                 Err(_) => files.stray(path, "its name is no digest"),
             }
         }
     }
+    list_signatures(root, &mut files)?;
     Ok(files)
+}
+
+/// Notes what is no signature in the folder of signatures.
+fn list_signatures(root: &Path, files: &mut Files) -> Result<(), LayoutError> {
+    let folder = root.join(SIGNATURES);
+    match fs::symlink_metadata(&folder) {
+        Ok(metadata) if metadata.is_dir() => {}
+        // A link could lead to all of the machine.
+        Ok(_) => {
+            files.stray(SIGNATURES.to_owned(), "it is not a folder");
+            return Ok(());
+        }
+        Err(_) => return Ok(()),
+    }
+    for entry in walkdir::WalkDir::new(&folder).sort_by_file_name() {
+        let entry = entry.map_err(|error| LayoutError::Io {
+            operation: Operation::Read,
+            path: error.path().unwrap_or(&folder).to_owned(),
+            source: error.into(),
+        })?;
+        if entry.file_type().is_dir() || (entry.file_type().is_file() && is_signature(&folder, entry.path()))
+        {
+            continue;
+        }
+        let path = entry.path().strip_prefix(root).unwrap_or(entry.path());
+        let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
+        files.stray(names.join("/"), "it is no signature of an image");
+    }
+    Ok(())
+}
+
+/// Whether a file stands where a signature does: the first is `signature-1`.
+fn is_signature(folder: &Path, path: &Path) -> bool {
+    let number = path.file_name().and_then(|name| name.to_str()?.strip_prefix("signature-"));
+    let is_numbered = number.is_some_and(|number| {
+        !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit()) && !number.is_empty()
+    });
+    let image = path.parent().and_then(|parent| parent.strip_prefix(folder).ok()?.to_str());
+    let digest = image.and_then(|image| image.rsplit_once('@')).filter(|(path, _)| !path.is_empty());
+    is_numbered
+        && digest.is_some_and(|(_, digest)| {
+            digest
+                .split_once('=')
+                .is_some_and(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>().is_ok())
+        })
 }
 
 impl Files {
@@ -84,8 +126,4 @@ fn names(folder: &Path) -> Result<Vec<String>, LayoutError> {
     })?;
     names.sort_unstable();
     Ok(names)
-}
-
-fn is_working_link(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) && path.is_file()
 }

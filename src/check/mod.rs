@@ -8,8 +8,9 @@
 //! good as it was, but a blob that nothing refers to must still match its own name. Nothing is changed.
 //!
 //! An image that was fetched without its diff IDs being checked is checked like any other. Encrypted layers and the
-//! layers of artifacts have no diff ID that could be. An index that is not whole is fine where its entry in `index.json`
-//! says which platforms were taken; otherwise a manifest that is not there is missing.
+//! layers of artifacts have no diff ID that could be. Absent by choice is what an entry of `index.json` says was not taken:
+//! manifests of an index for other platforms (`layout::sparse` has the rule), and layers that live at URLs of their own.
+//! Otherwise what is not there is missing, except the `subject` of a signature or an SBOM, which may be anywhere.
 //!
 //! A file that cannot be opened for lack of a permission says nothing about the layout: that is an error, and so is an
 //! `index.json` that cannot be understood.
@@ -18,6 +19,7 @@ mod blob;
 mod claims;
 mod error;
 mod files;
+mod proofs;
 mod prove;
 mod report;
 mod verdict;
@@ -34,10 +36,14 @@ use crate::layout::Layout;
 use crate::progress::{Event, Phase, Reporter};
 
 pub use error::CheckError;
-pub use report::{Finding, FindingKind, Report};
+pub(crate) use proofs::prove_blobs;
+pub use report::{Finding, FindingKind, LeftOut, Report};
 
 use prove::Task;
 use verdict::Verdict;
+
+/// How many notes there are about what is no part of the layout: somebody's whole home folder may lie beside one.
+const MOST_STRAYS: usize = 1000;
 
 /// How a layout is checked.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +71,7 @@ pub fn check(layout: &Layout, options: &Options, reporter: &Arc<dyn Reporter>) -
         .map(|digest| Task {
             digest,
             algorithms: walked.claims.get(&digest).map(claims::Claims::algorithms).unwrap_or_default(),
-            size: fs::metadata(layout.blob_path(&digest)).map_or(0, |metadata| metadata.len()),
+            size: fs::symlink_metadata(layout.blob_path(&digest)).map_or(0, |metadata| metadata.len()),
         })
         .collect();
     let threads =
@@ -87,13 +93,33 @@ fn conclude(layout: &Layout, walked: walk::Walked, files: files::Files) -> Repor
     }
     findings.sort();
     findings.dedup();
+    cut_strays(&mut findings);
+    // What one entry excuses and another asks for is missing.
+    let excused = |left_out: &BTreeSet<Digest>| {
+        left_out.iter().filter(|digest| !walked.claims.contains_key(*digest)).count()
+    };
     Report {
         layout: layout.root().to_owned(),
         ok: findings.iter().all(|finding| finding.kind.is_note()),
         images: walked.images.len(),
         blobs,
         bytes,
+        left_out: LeftOut {
+            manifests: excused(&walked.left_out_manifests),
+            layers: excused(&walked.left_out_layers),
+        },
         findings,
+    }
+}
+
+/// Leaves the first of many notes about what is no part of the layout, which come last, and one that says how many more there are.
+fn cut_strays(findings: &mut Vec<Finding>) {
+    let first = findings.partition_point(|finding| finding.kind < FindingKind::Stray);
+    let more = (findings.len() - first).saturating_sub(MOST_STRAYS);
+    if more > 0 {
+        findings.truncate(first + MOST_STRAYS);
+        let detail = format!("{more} more that are no part of an OCI image layout are not listed");
+        findings.push(Finding { kind: FindingKind::Stray, digest: None, path: None, detail });
     }
 }
 

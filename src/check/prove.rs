@@ -109,18 +109,22 @@ impl Shared<'_> {
             Opened::Unusable(reason) => return Ok(Verdict::Missing { reason }),
         };
         self.context.started(task.digest, size);
-        let mut diff_ids = BTreeMap::new();
-        if task.algorithms.is_empty()
-            && let Err(failed) = self.read(&mut file, size, task, Content::Opaque)
-        {
-            return failed.verdict(self.context, task, size);
+        let (mut diff_ids, mut proofs) = (BTreeMap::new(), Vec::new());
+        if task.algorithms.is_empty() {
+            match self.read(&mut file, size, task, Content::Opaque) {
+                Ok(proof) => proofs.push(proof),
+                Err(failed) => return failed.verdict(self.context, task, size),
+            }
         }
         for algorithm in &task.algorithms {
             let diff_id = match self.read(&mut file, size, task, Content::Layer { diff_id: *algorithm }) {
-                Ok(proof) => match proof.diff_id() {
-                    DiffId::Computed { digest, .. } => Ok(digest),
-                    DiffId::NotComputed => Err("it was not computed".to_owned()),
-                },
+                Ok(proof) => {
+                    proofs.push(proof);
+                    match proof.diff_id() {
+                        DiffId::Computed { digest, .. } => Ok(digest),
+                        DiffId::NotComputed => Err("it was not computed".to_owned()),
+                    }
+                }
                 Err(Failed(VerifyError::Decode { source, .. })) => {
                     Err(format!("it cannot be uncompressed: {source}"))
                 }
@@ -130,7 +134,7 @@ impl Shared<'_> {
         }
         let diff_id = diff_ids.values().find_map(|diff_id| diff_id.as_ref().ok().copied());
         self.context.verified(task.digest, size, diff_id);
-        Ok(Verdict::Proven { size, diff_ids })
+        Ok(Verdict::Proven { size, diff_ids, proofs })
     }
 
     fn read(&self, file: &mut File, size: u64, task: &Task, content: Content) -> Result<ProvenBlob, Failed> {

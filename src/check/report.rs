@@ -20,8 +20,28 @@ pub struct Report {
     pub blobs: usize,
     /// Their bytes.
     pub bytes: u64,
+    /// What is not there by choice; in JSON where there is any.
+    #[serde(rename = "leftOut", skip_serializing_if = "LeftOut::is_nothing")]
+    pub left_out: LeftOut,
     /// What is wrong, then the notes; in the same order whenever the same layout is checked.
     pub findings: Vec<Finding>,
+}
+
+/// What images refer to and whoever fetched them chose to leave where it was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LeftOut {
+    /// Manifests and nested indexes for platforms that were not asked for.
+    pub manifests: usize,
+    /// Layers that live at URLs of their own.
+    pub layers: usize,
+}
+
+impl LeftOut {
+    /// Whether everything is there.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One thing that is wrong, or worth a note.

@@ -1,3 +1,5 @@
+mod forms;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -274,47 +276,12 @@ fn bad_documents_are_found() {
     }
 }
 
-/// Of an index that says what was taken, the rest may be missing; of any other, nothing may.
-#[test]
-fn only_what_was_left_out_by_choice_may_be_missing() {
-    let mut fixture = Fixture::new();
-    let platform = |mut descriptor: Value, architecture: &str| {
-        descriptor["platform"] = json!({"os": "linux", "architecture": architecture});
-        descriptor
-    };
-    let here = platform(fixture.image("here").0, "amd64");
-    let (absent, layer) = fixture.image("absent");
-    let absent = platform(absent, "arm64");
-    let config = Digest::sha256(b"").to_string();
-    for gone in [&absent, &layer] {
-        fs::remove_file(fixture.path(&digest_of(gone))).unwrap();
-    }
-    let index = fixture.index(&[here, absent.clone()]);
-    let mut sparse = index.clone();
-    sparse["annotations"] = json!({"io.ocipull.platforms": "linux/x86_64"});
-    fixture.entries = vec![sparse.clone()];
-    let missing = [(Missing, digest_of(&absent))];
-    let not_notes = |fixture: &Fixture| {
-        let mut found = fixture.found();
-        found.retain(|(kind, _)| !kind.is_note());
-        found
-    };
-    assert_eq!(not_notes(&fixture), []);
-    sparse["annotations"] = json!({"io.ocipull.platforms": "linux/amd64,linux/arm64"});
-    fixture.entries = vec![sparse.clone()];
-    assert_eq!(not_notes(&fixture), missing);
-    // The same index, taken whole under another name.
-    sparse["annotations"] = json!({"io.ocipull.platforms": "linux/amd64"});
-    fixture.entries = vec![sparse, index];
-    assert_eq!(not_notes(&fixture), missing, "{config}");
-}
-
 /// Indexes are followed as deep as a fetch follows them, and no deeper.
 #[test]
 fn nesting_has_a_limit() {
     let mut fixture = Fixture::new();
     let mut top = fixture.image("deep").0;
-    for _ in 0..crate::layout::DEEPEST {
+    for _ in 0..crate::manifest::nesting::DEEPEST {
         top = fixture.index(&[top]);
     }
     fixture.entries = vec![top.clone()];
@@ -333,6 +300,7 @@ fn what_nothing_refers_to_is_a_note_unless_it_is_bad() {
     let root = fixture.folder.path();
     fs::write(root.join("notes.txt"), "").unwrap();
     fs::create_dir(root.join(".ocipull")).unwrap();
+    fs::create_dir_all(root.join("signatures/a@sha256=0")).unwrap();
     fs::create_dir(root.join("blobs/md5")).unwrap();
     fs::write(root.join("blobs/sha256/not-a-digest"), "").unwrap();
     let strays = ["blobs/md5", "blobs/sha256/not-a-digest", "notes.txt"].map(|path| (Stray, path.to_owned()));
@@ -346,7 +314,8 @@ fn what_nothing_refers_to_is_a_note_unless_it_is_bad() {
     assert!(!fixture.check().ok);
 }
 
-/// A symbolic link is followed, and noted; one that leads nowhere is a missing blob, and a pipe is never opened.
+/// Nothing but a regular file is a blob: a link may lead out of a layout that came from elsewhere, and the copy that is
+/// carried on would lack what it leads to; a pipe is never opened.
 #[cfg(unix)]
 #[test]
 fn links_and_pipes_do_not_stand_for_blobs() {
@@ -357,13 +326,85 @@ fn links_and_pipes_do_not_stand_for_blobs() {
     let (path, target) = (fixture.path(&digest_of(&layer)), elsewhere.path().join("target"));
     fs::rename(&path, &target).unwrap();
     std::os::unix::fs::symlink(&target, &path).unwrap();
-    let report = fixture.check();
-    assert!(report.ok && report.findings.len() == 1 && report.findings[0].kind == Stray, "{report:?}");
+    assert_eq!(fixture.found(), [(Missing, digest_of(&layer))]);
+    assert!(fixture.check().findings[0].detail.starts_with("it is a symbolic link"));
     fs::remove_file(&target).unwrap();
     assert_eq!(fixture.found(), [(Missing, digest_of(&layer))]);
     fs::remove_file(&path).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o644.into(), 0).unwrap();
     assert_eq!(fixture.found(), [(Missing, digest_of(&layer))]);
+}
+
+/// Signatures that are a link are not looked through: it may lead to all of the machine.
+#[cfg(unix)]
+#[test]
+fn a_link_to_signatures_is_one_stray() {
+    let mut fixture = Fixture::new();
+    fixture.entries.push(fixture.image("layer").0);
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("theirs"), "").unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), fixture.folder.path().join("signatures")).unwrap();
+    assert_eq!(fixture.found(), [(Stray, "signatures".to_owned())]);
+}
+
+/// Notes without end would hide what is wrong.
+#[test]
+fn many_strays_are_counted() {
+    let mut fixture = Fixture::new();
+    fixture.entries.push(fixture.image("layer").0);
+    for at in 0..MOST_STRAYS + 2 {
+        fs::write(fixture.folder.path().join(format!("{at:05}")), "").unwrap();
+    }
+    let report = fixture.check();
+    assert!(report.ok && report.findings.len() == MOST_STRAYS + 1);
+    let last = report.findings.last().unwrap();
+    assert!(last.kind == Stray && last.detail.starts_with("2 more"), "{last:?}");
+}
+
+/// Entries that each say what was left out share what was read: a thousand of them over thousands of manifests, which share
+/// one config, are no more work than one.
+#[test]
+fn documents_are_read_once_for_all_entries() {
+    let mut fixture = Fixture::new();
+    let config = fixture.config(&[]);
+    let children: Vec<Value> = (0..300)
+        .map(|at| {
+            let manifest =
+                json!({"schemaVersion": 2, "config": config, "annotations": {"at": at.to_string()}});
+            fixture.put(manifest.to_string().as_bytes(), MANIFEST)
+        })
+        .collect();
+    let mut gone = children[0].clone();
+    gone["digest"] = Digest::sha256(b"gone").to_string().into();
+    gone["platform"] = json!({"os": "linux", "architecture": "arm64"});
+    let index = fixture.index(&[children, vec![gone.clone()]].concat());
+    for at in 0..1000 {
+        let mut entry = index.clone();
+        let taken = if at == 500 { "linux/arm64" } else { "linux/amd64" };
+        entry["annotations"] = json!({"io.ocipull.foreign-layers": "skipped", "io.ocipull.platforms": taken,
+            "io.containerd.image.name": format!("h.io/a:{at}")});
+        fixture.entries.push(entry);
+    }
+    let found = fixture.found();
+    assert!(found.contains(&(Missing, digest_of(&gone))), "{found:?}");
+}
+
+/// An index that lies beyond a limit below one entry of `index.json` is followed from another.
+#[test]
+fn limits_are_those_of_each_entry() {
+    let mut fixture = Fixture::new();
+    let (image, layer) = fixture.image("layer");
+    let half = fixture.index(&vec![image.clone(); crate::manifest::nesting::MOST_ENTRIES / 2]);
+    let twice = fixture.index(&[half.clone(), half.clone()]);
+    fixture.entries = vec![twice];
+    assert_eq!(fixture.found(), [], "an index that is listed twice counts once");
+    let other = fixture
+        .index(&[vec![image; crate::manifest::nesting::MOST_ENTRIES / 2], vec![half.clone()]].concat());
+    fixture.entries = vec![other, half.clone()];
+    fs::write(fixture.path(&digest_of(&layer)), "broken").unwrap();
+    let found = fixture.found();
+    assert!(found.contains(&(BadDocument, digest_of(&half))), "{found:?}");
+    assert!(found.contains(&(DigestMismatch, digest_of(&layer))), "{found:?}");
 }
 
 /// A check that is told to stop says that it has no verdict, and so does a layout whose index is gone.

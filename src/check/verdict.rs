@@ -7,7 +7,7 @@ use super::blob::path_of;
 use super::claims::{Claims, DiffIdClaim};
 use super::report::{Finding, FindingKind};
 use crate::digest::{Algorithm, Digest};
-use crate::verify::VerifyError;
+use crate::verify::{ProvenBlob, VerifyError};
 
 /// What is known of a blob once its file was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(super) enum Verdict {
         size: u64,
         /// The diff IDs that were computed, or why one cannot be.
         diff_ids: BTreeMap<Algorithm, Result<Digest, String>>,
+        /// One for each time that it was read.
+        proofs: Vec<ProvenBlob>,
     },
     /// Its content has not.
     Wrong { size: u64, reason: String },
@@ -45,7 +47,7 @@ impl Verdict {
         let finding =
             |kind, detail| Finding { kind, digest: Some(digest), path: Some(path_of(&digest)), detail };
         match (self, claims) {
-            (Self::Proven { size, diff_ids }, Some(claims)) => {
+            (Self::Proven { size, diff_ids, .. }, Some(claims)) => {
                 let diff_ids = claims.diff_ids().iter().filter_map(|claim| {
                     let detail = contradiction(claim, diff_ids.get(&claim.diff_id.algorithm()))?;
                     Some(finding(FindingKind::DiffIdMismatch, detail))

@@ -2,12 +2,12 @@
 //!
 //! A document is followed only when its bytes have the digest that led to it; what a bad one would have led to is not
 //! guessed. Each document is proven once, however many descriptors lead to it, but read in the light of each media type
-//! that they claim. Depth and width have limits, and a cycle (which takes a broken digest algorithm) ends at its first
-//! repetition.
+//! that they claim. What one entry of `index.json` taught about an index is kept for the next, which may excuse other
+//! absences. Depth and width have the limits of [`nesting`](crate::manifest::nesting).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::{ErrorKind, Read};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read;
+use std::rc::Rc;
 
 use super::Context;
 use super::blob::{self, Opened, path_of};
@@ -16,15 +16,12 @@ use super::error::CheckError;
 use super::report::{Finding, FindingKind};
 use super::verdict::Verdict;
 use crate::digest::Digest;
-use crate::layout::index::{Entry, IndexDocument};
-use crate::layout::{DEEPEST, LayoutError, MOST_ENTRIES, Operation};
+use crate::layout::index::{Entry, FOREIGN_LAYERS, IndexDocument, PLATFORMS, SKIPPED};
+use crate::layout::{Absence, LayoutError, Operation, Surveys};
+use crate::manifest::nesting::{Entered, Nesting};
 use crate::manifest::{
-    CONFIG_CAP, Descriptor, ImageConfig, ImageIndex, ImageManifest, MANIFEST_CAP, Manifest,
+    CONFIG_CAP, Descriptor, DocumentKind, ImageConfig, ImageIndex, ImageManifest, MANIFEST_CAP, Manifest,
 };
-use crate::platform::Platform;
-
-/// The platforms that were taken of an index that is not whole, separated by commas.
-const PLATFORMS: &str = "io.ocipull.platforms";
 
 /// What a walk found out.
 #[derive(Default)]
@@ -34,6 +31,10 @@ pub(super) struct Walked {
     pub(super) verdicts: BTreeMap<Digest, Verdict>,
     pub(super) findings: Vec<Finding>,
     pub(super) images: BTreeSet<Digest>,
+    /// The manifests, and the indexes, that are not there by choice as far as one entry of `index.json` goes.
+    pub(super) left_out_manifests: BTreeSet<Digest>,
+    /// The layers of which the same holds.
+    pub(super) left_out_layers: BTreeSet<Digest>,
     /// Whether a document could not be followed, so that blobs may seem unreferenced that are not.
     pub(super) is_partial: bool,
 }
@@ -43,11 +44,13 @@ pub(super) fn walk(context: &Context<'_>, index: &IndexDocument) -> Result<Walke
     let mut walk = Walk {
         context,
         walked: Walked::default(),
-        visited: BTreeSet::new(),
-        path: Vec::new(),
-        entries: 0,
-        taken: None,
+        surveys: Surveys::new(context.layout),
+        visited: HashMap::new(),
+        diff_ids: HashMap::new(),
+        depth: 0,
+        nesting: Nesting::default(),
         top: 0,
+        choices: Choices::default(),
     };
     for (at, entry) in index.entries().iter().enumerate() {
         walk.top(at, entry)?;
@@ -58,15 +61,61 @@ pub(super) fn walk(context: &Context<'_>, index: &IndexDocument) -> Result<Walke
 struct Walk<'a> {
     context: &'a Context<'a>,
     walked: Walked,
-    /// Digest and media type, and for the parts of a sparse image the entry that says what of it was taken.
-    visited: BTreeSet<(Digest, String, Option<usize>)>,
-    /// The indexes from the entry of `index.json` down to where the walk is.
-    path: Vec<Digest>,
-    /// How many entries the indexes below the entry of `index.json` had so far.
-    entries: usize,
-    /// What was taken of the image, where not all was.
-    taken: Option<BTreeSet<Platform>>,
+    surveys: Surveys<'a>,
+    /// The documents that were met.
+    visited: HashMap<Met, Visited>,
+    /// What configs claim, which many manifests may share.
+    diff_ids: HashMap<Digest, Option<Rc<[Digest]>>>,
+    /// How many indexes there are from the entry of `index.json` down to where the walk is.
+    depth: usize,
+    /// The indexes below the entry of `index.json` so far.
+    nesting: Nesting,
+    /// Which entry of `index.json` the walk is below.
     top: usize,
+    choices: Choices,
+}
+
+/// Digest and media type, and whether layers that live elsewhere were excused.
+type Met = (Digest, String, bool);
+
+/// What is known of a document that was met.
+#[derive(Clone)]
+enum Visited {
+    /// It leads no further.
+    Done,
+    /// An index that was followed.
+    Index(Rc<Listed>),
+    /// An index of so many entries that was not: it lay beyond a limit.
+    Beyond(usize),
+}
+
+/// What is kept of an index for the next entry of `index.json` that leads to it.
+struct Listed {
+    entries: usize,
+    /// Its children that are not there, and the indexes that are, with their places.
+    children: Vec<(usize, Descriptor)>,
+}
+
+/// What an entry of `index.json` says was not taken along.
+#[derive(Default)]
+struct Choices {
+    /// The entry, where it names platforms.
+    sparse: Option<Descriptor>,
+    /// The manifests that this excuses, once its index was read.
+    left_out: BTreeSet<Digest>,
+    /// Layers that live at other URLs.
+    skips_foreign_layers: bool,
+}
+
+impl Choices {
+    fn of(entry: &Descriptor) -> Self {
+        let annotations = &entry.annotations;
+        Self {
+            sparse: annotations.contains_key(PLATFORMS).then(|| entry.clone()),
+            left_out: BTreeSet::new(),
+            skips_foreign_layers: annotations.get(FOREIGN_LAYERS).is_some_and(|text| text == SKIPPED),
+        }
+    }
 }
 
 impl Walk<'_> {
@@ -84,8 +133,8 @@ impl Walk<'_> {
                 return Ok(());
             }
         };
-        (self.top, self.entries) = (at, 0);
-        self.taken = descriptor.annotations.get(PLATFORMS).and_then(|text| platforms(text));
+        (self.top, self.depth, self.choices) = (at, 0, Choices::of(descriptor));
+        self.nesting = Nesting::default();
         self.visit(descriptor, Referrer::Top { entry: at })
     }
 
@@ -93,14 +142,35 @@ impl Walk<'_> {
         self.context.proceed()?;
         self.claim(descriptor, by);
         let (digest, media_type) = (descriptor.digest, descriptor.media_type.as_str());
-        let sparse = self.taken.is_some().then_some(self.top);
-        if !self.visited.insert((digest, media_type.to_owned(), sparse)) || !is_manifest(descriptor) {
+        if !is_manifest(descriptor) {
             return Ok(());
         }
+        let met = (digest, media_type.to_owned(), self.choices.skips_foreign_layers);
+        let is_entered = match self.visited.get(&met).cloned() {
+            Some(Visited::Index(listed)) if self.enter(digest, listed.entries) => {
+                self.leave_out(digest, None);
+                let children = listed.children.iter().map(|(entry, child)| (*entry, child));
+                return self.below(digest, children);
+            }
+            Some(Visited::Beyond(entries)) if self.enter(digest, entries) => true,
+            Some(_) => return Ok(()),
+            None => false,
+        };
+        self.visited.insert(met.clone(), Visited::Done);
         let Some(raw) = self.document(&digest, MANIFEST_CAP as u64, "manifest")? else { return Ok(()) };
         match Manifest::parse(raw.into(), (!media_type.is_empty()).then_some(media_type)) {
             Ok(Manifest::Image(manifest)) => self.image(digest, &manifest),
-            Ok(Manifest::Index(index)) => self.index(digest, &index),
+            Ok(Manifest::Index(index)) if is_entered || self.enter(digest, index.manifests().len()) => {
+                let listed = self.listed(&index);
+                self.visited.insert(met, Visited::Index(Rc::new(listed)));
+                self.subject(index.subject(), digest);
+                self.leave_out(digest, Some(&index));
+                self.below(digest, index.manifests().iter().enumerate())
+            }
+            Ok(Manifest::Index(index)) => {
+                self.visited.insert(met, Visited::Beyond(index.manifests().len()));
+                Ok(())
+            }
             Ok(_) => {
                 self.bad_document(
                     digest,
@@ -115,65 +185,159 @@ impl Walk<'_> {
         }
     }
 
-    fn index(&mut self, digest: Digest, index: &ImageIndex) -> Result<(), CheckError> {
-        self.entries = self.entries.saturating_add(index.manifests().len());
-        let refusal = if self.path.contains(&digest) {
-            Some("the index contains itself".to_owned())
-        } else if self.path.len() >= DEEPEST {
-            Some(format!("indexes are nested more than {DEEPEST} deep"))
-        } else if self.entries > MOST_ENTRIES {
-            Some(format!("the image's indexes have more than {MOST_ENTRIES} entries"))
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
-            self.bad_document(digest, refusal);
-            return Ok(());
+    /// Whether an index is to be followed here. That a limit forbids it is a finding.
+    fn enter(&mut self, digest: Digest, entries: usize) -> bool {
+        match self.nesting.enter(digest, self.depth + 1, entries) {
+            Ok(Entered::First | Entered::Deeper) => true,
+            Ok(Entered::Known) => false,
+            Err(limit) => {
+                self.bad_document(digest, limit.to_string());
+                false
+            }
         }
-        self.path.push(digest);
-        for (entry, child) in index.manifests().iter().enumerate() {
+    }
+
+    fn listed(&mut self, index: &ImageIndex) -> Listed {
+        let mut is_kept =
+            |child: &Descriptor| child.media_type.is_index() || self.surveys.is_absent(&child.digest);
+        let plain = |child: &Descriptor| Descriptor::new(child.media_type.clone(), child.digest, child.size);
+        let children = index.manifests().iter().enumerate().filter(|(_, child)| is_kept(child));
+        let children = children.map(|(entry, child)| (entry, plain(child))).collect();
+        Listed { entries: index.manifests().len(), children }
+    }
+
+    fn below<'c>(
+        &mut self,
+        digest: Digest,
+        children: impl Iterator<Item = (usize, &'c Descriptor)>,
+    ) -> Result<(), CheckError> {
+        self.depth += 1;
+        for (entry, child) in children {
             if !self.is_left_out(child) {
                 self.visit(child, Referrer::Index { index: digest, entry })?;
             }
         }
-        self.path.pop();
+        self.depth -= 1;
         Ok(())
     }
 
-    /// Whether a manifest is not there because its platform was not asked for.
-    fn is_left_out(&self, child: &Descriptor) -> bool {
-        let Some(taken) = &self.taken else { return false };
-        let is_taken = child.platform.as_ref().is_some_and(|platform| taken.contains(&platform.normalize()));
-        let path = self.context.layout.blob_path(&child.digest);
-        !is_taken && fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    /// Holds the index that an entry of `index.json` names against what the entry says was taken of it.
+    fn leave_out(&mut self, digest: Digest, index: Option<&ImageIndex>) {
+        let (0, Some(entry)) = (self.depth, &self.choices.sparse) else { return };
+        let proceed = || self.context.proceed().is_ok();
+        let again = || match self.context.layout.manifest(entry) {
+            Ok(Manifest::Index(index)) => Some(index),
+            _ => None,
+        };
+        let absent = match (index, self.surveys.absent_again(entry, &proceed)) {
+            (_, Some(absent)) => absent,
+            (Some(index), None) => self.surveys.absent(entry, index, &proceed),
+            (None, None) => match again() {
+                Some(index) => self.surveys.absent(entry, &index, &proceed),
+                None => return,
+            },
+        };
+        let left_out = absent.manifests.iter().filter(|manifest| manifest.absence == Absence::LeftOut);
+        self.choices.left_out = left_out.map(|manifest| manifest.descriptor.digest).collect();
+        for platform in absent.unexplained {
+            self.walked.findings.push(Finding {
+                kind: FindingKind::BadDocument,
+                digest: None,
+                path: Some("index.json".to_owned()),
+                detail: format!(
+                    "entry {} says that {} was taken of index {digest}, which has no manifest for it",
+                    self.top,
+                    platform.specifier()
+                ),
+            });
+        }
+    }
+
+    /// Whether an entry of an index is not there because nobody wanted it. A type that is no manifest's, or one that has
+    /// no place in a layout, is passed over by every fetch.
+    fn is_left_out(&mut self, child: &Descriptor) -> bool {
+        if !self.surveys.is_absent(&child.digest) {
+            return false;
+        }
+        let is_taken_along = child.media_type.is_index() || child.media_type.is_image_manifest();
+        let is_left_out = self.choices.left_out.contains(&child.digest);
+        if is_left_out {
+            self.walked.left_out_manifests.insert(child.digest);
+        }
+        is_left_out || !is_taken_along
+    }
+
+    /// What a manifest is about may be anywhere, but where it is here its size is the one that is said.
+    fn subject(&mut self, subject: Option<&Descriptor>, manifest: Digest) {
+        if let Some(subject) = subject
+            && !self.context.layout.is_absent(&subject.digest)
+        {
+            self.claim(subject, Referrer::Subject { manifest });
+        }
     }
 
     fn image(&mut self, digest: Digest, manifest: &ImageManifest) -> Result<(), CheckError> {
-        if !self.walked.images.insert(digest) {
+        let is_new = self.walked.images.insert(digest);
+        if !is_new && !self.is_stricter(manifest) {
             return Ok(());
         }
         let config = manifest.config();
+        self.subject(manifest.subject(), digest);
         self.claim(config, Referrer::Config { manifest: digest });
         for (layer, descriptor) in manifest.layers().iter().enumerate() {
-            self.claim(descriptor, Referrer::Layer { manifest: digest, layer });
+            if self.is_left_at_its_urls(descriptor) {
+                self.walked.left_out_layers.insert(descriptor.digest);
+            } else {
+                self.claim(descriptor, Referrer::Layer { manifest: digest, layer });
+            }
         }
         if !manifest.is_image() {
             return Ok(());
         }
-        let Some(raw) = self.document(&config.digest, CONFIG_CAP as u64, "image config")? else {
-            return Ok(());
-        };
-        match ImageConfig::parse(&raw) {
-            Ok(parsed) => self.claim_diff_ids(digest, manifest, &parsed),
-            Err(error) => {
-                self.bad_document(config.digest, format!("{} (config of manifest {digest})", chain(&error)));
-            }
+        if let Some(diff_ids) = self.claimed_diff_ids(config.digest, digest)? {
+            self.claim_diff_ids(digest, manifest, &diff_ids);
         }
         Ok(())
     }
 
-    fn claim_diff_ids(&mut self, manifest_digest: Digest, manifest: &ImageManifest, config: &ImageConfig) {
-        let (layers, diff_ids) = (manifest.layers(), &config.diff_ids);
+    /// The diff IDs that a config claims; none where it cannot be used.
+    fn claimed_diff_ids(
+        &mut self,
+        config: Digest,
+        manifest: Digest,
+    ) -> Result<Option<Rc<[Digest]>>, CheckError> {
+        if let Some(known) = self.diff_ids.get(&config) {
+            return Ok(known.clone());
+        }
+        let diff_ids = match self.document(&config, CONFIG_CAP as u64, "image config")? {
+            None => None,
+            Some(raw) => match ImageConfig::parse(&raw) {
+                Ok(parsed) => Some(parsed.diff_ids.into()),
+                Err(error) => {
+                    self.bad_document(config, format!("{} (config of manifest {manifest})", chain(&error)));
+                    None
+                }
+            },
+        };
+        self.diff_ids.insert(config, diff_ids.clone());
+        Ok(diff_ids)
+    }
+
+    /// Whether this entry of `index.json` asks for layers that an earlier one, which led to the same manifest, excused.
+    fn is_stricter(&self, manifest: &ImageManifest) -> bool {
+        let excused = |layer: &Descriptor| self.walked.left_out_layers.contains(&layer.digest);
+        !self.choices.skips_foreign_layers && manifest.layers().iter().any(excused)
+    }
+
+    /// Whether a layer that lives elsewhere was left there.
+    fn is_left_at_its_urls(&self, layer: &Descriptor) -> bool {
+        self.choices.skips_foreign_layers
+            && !layer.urls.is_empty()
+            && self.context.layout.is_absent(&layer.digest)
+    }
+
+    fn claim_diff_ids(&mut self, manifest_digest: Digest, manifest: &ImageManifest, diff_ids: &[Digest]) {
+        let layers = manifest.layers();
         let config = manifest.config().digest;
         if layers.len() != diff_ids.len() {
             let detail = format!(
@@ -184,8 +348,8 @@ impl Walk<'_> {
             self.bad_document(config, detail);
         }
         for (layer, (descriptor, diff_id)) in layers.iter().zip(diff_ids).enumerate() {
-            // The uncompressed bytes of an encrypted layer cannot be known.
-            if !descriptor.media_type.is_encrypted() {
+            // The uncompressed bytes of an encrypted layer cannot be known, nor those of one that is not here.
+            if !descriptor.media_type.is_encrypted() && !self.is_left_at_its_urls(descriptor) {
                 let claim = DiffIdClaim { diff_id: *diff_id, config, manifest: manifest_digest, layer };
                 self.walked.claims.entry(descriptor.digest).or_default().add_diff_id(claim);
             }
@@ -234,11 +398,11 @@ impl Walk<'_> {
             self.context.started(*digest, size);
         }
         match crate::verify::verify_bytes(&bytes, *digest) {
-            Ok(_) => {
+            Ok(proof) => {
                 if !is_known {
                     self.context.verified(*digest, size, None);
                 }
-                (Some(bytes), Verdict::Proven { size, diff_ids: BTreeMap::new() })
+                (Some(bytes), Verdict::Proven { size, diff_ids: BTreeMap::new(), proofs: vec![proof] })
             }
             Err(error) => (None, Verdict::wrong(&error, size)),
         }
@@ -255,16 +419,11 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a descriptor leads to a manifest or an index. One without a media type may, and its document says so.
+/// Whether a descriptor leads to a manifest or an index. One without a media type may, and its document says so. Schema 1
+/// is read to say that it has no place here.
 fn is_manifest(descriptor: &Descriptor) -> bool {
     let media_type = &descriptor.media_type;
-    media_type.is_index() || media_type.is_image_manifest() || media_type.as_str().is_empty()
-}
-
-/// The platforms of the annotation; none when it cannot be understood, so that it excuses nothing.
-fn platforms(text: &str) -> Option<BTreeSet<Platform>> {
-    let platform = |text: &str| text.trim().parse::<Platform>().ok().map(|platform| platform.normalize());
-    text.split(',').map(platform).collect()
+    media_type.kind() != DocumentKind::Other || media_type.is_empty()
 }
 
 /// An error and its causes, in one line.

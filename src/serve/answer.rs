@@ -2,6 +2,7 @@
 //!
 //! Refusals have the body and the codes that the distribution spec gives them ("Error Codes").
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::Range;
 
@@ -14,16 +15,17 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use super::body::{self, Body};
-use super::catalog::{Images, Served, sniffed};
+use super::catalog::{Images, Served, media_type as media_type_of};
 use super::range::{Asked, asked};
 use super::route::{Query, Route, Wanted};
 use super::store::Store;
 use crate::digest::Digest;
 use crate::layout::LayoutError;
-use crate::manifest::MANIFEST_CAP;
+use crate::manifest::{MANIFEST_CAP, MediaType};
 use crate::text::printable;
 
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// What to send.
@@ -137,9 +139,10 @@ pub(super) fn answer(
 ) -> Result<Answer, Refusal> {
     let name = match route {
         Route::Base => return Ok(Answer::json(&json!({}))),
-        Route::Manifest { repository, .. } | Route::Blob { repository, .. } | Route::Tags { repository } => {
-            repository
-        }
+        Route::Manifest { repository, .. }
+        | Route::Blob { repository, .. }
+        | Route::Tags { repository }
+        | Route::Referrers { repository, .. } => repository,
     };
     let catalog = store.catalog().map_err(|error| Refusal::of_layout(&error))?;
     let images = catalog.repository(name, query.namespace.as_deref()).ok_or_else(|| {
@@ -149,6 +152,7 @@ pub(super) fn answer(
     match route {
         Route::Manifest { wanted, .. } => manifest(store, images, wanted),
         Route::Blob { digest, .. } => blob(store, digest, range),
+        Route::Referrers { subject, .. } => referrers(store, subject, query),
         Route::Tags { .. } | Route::Base => Ok(tags(images, name, query)),
     }
 }
@@ -174,9 +178,8 @@ fn manifest(store: &Store, images: &Images, wanted: &Wanted) -> Result<Answer, R
             Err(error) => return Err(Refusal::of_layout(&error)),
         },
     };
-    let sniffed = if media_type.is_empty() { sniffed(&bytes) } else { None };
-    let media_type = sniffed.as_ref().map_or(media_type.as_str(), |sniffed| sniffed.as_str());
-    Ok(Answer::bytes(media_type, bytes).with_digest(digest))
+    let media_type = media_type_of(&bytes, media_type);
+    Ok(Answer::bytes(&media_type, bytes).with_digest(digest))
 }
 
 /// A blob of the layout. It may belong to another repository of it: whoever may ask for one may ask for all.
@@ -224,6 +227,24 @@ fn blob_answer(file: File, size: u64, range: Option<&str>) -> Answer {
     }
     answer.headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     answer
+}
+
+/// What the layout holds about a manifest ("Listing Referrers"). None is an empty list, whether or not the manifest itself
+/// is known: by the spec a registry that lists referrers never answers that it does not.
+fn referrers(store: &Store, subject: &Digest, query: &Query) -> Result<Answer, Refusal> {
+    let layout = store.layout();
+    let mut found =
+        layout.referrers(&BTreeSet::from([*subject])).map_err(|error| Refusal::of_layout(&error))?;
+    found.retain(|referrer| !layout.is_absent(&referrer.digest));
+    if let Some(wanted) = &query.artifact_type {
+        found.retain(|referrer| referrer.artifact_type.as_ref() == Some(wanted));
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": found});
+    let mut answer = Answer::bytes(MediaType::OCI_INDEX.as_str(), Bytes::from(index.to_string()));
+    if query.artifact_type.is_some() {
+        answer.headers.insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+    }
+    Ok(answer)
 }
 
 /// The tags, or a page of them ("Listing Tags").

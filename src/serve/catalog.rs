@@ -19,9 +19,10 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::digest::Digest;
+use crate::layout::Layout;
 use crate::layout::index::{Entry, IndexDocument};
-use crate::layout::{DEEPEST, Layout, MOST_ENTRIES};
-use crate::manifest::{Descriptor, Manifest, MediaType};
+use crate::manifest::nesting::{DEEPEST, Entered, Nesting};
+use crate::manifest::{Descriptor, Manifest};
 use crate::reference::{Reference, Repository, Tag};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -79,6 +80,8 @@ pub(super) struct Images {
     tags: BTreeMap<String, Served>,
     entries: Vec<Descriptor>,
     reachable: OnceLock<BTreeMap<Digest, Served>>,
+    /// What is about the images, under whatever name the layout has it.
+    referring: OnceLock<BTreeMap<Digest, Served>>,
 }
 
 impl Images {
@@ -92,43 +95,66 @@ impl Images {
         self.tags.get(tag)
     }
 
-    /// The manifest or index with a digest, if any of the repository's images has it. Reads indexes from the disk.
+    /// The manifest or index with a digest, if any of the repository's images has it, or is its subject. Reads documents
+    /// from the disk.
     pub(super) fn digest(&self, layout: &Layout, digest: &Digest) -> Option<&Served> {
-        self.reachable.get_or_init(|| self.reach(layout)).get(digest)
+        let reachable = self.reachable.get_or_init(|| self.reach(layout));
+        // Rarely asked for, and to be found only by looking at everything that the layout names.
+        reachable.get(digest).or_else(|| self.referring.get_or_init(|| refer(layout, reachable)).get(digest))
     }
 
     fn reach(&self, layout: &Layout) -> BTreeMap<Digest, Served> {
         let made = self.tags.values().filter(|served| served.made.is_some());
         let mut reachable: BTreeMap<Digest, Served> =
             made.map(|served| (served.digest, served.clone())).collect();
-        for entry in &self.entries {
-            let mut entries = 0;
-            reach(layout, entry, 1, &mut entries, &mut reachable);
+        // Each is read once, by however many names it goes.
+        let mut seen = BTreeSet::new();
+        for entry in self.entries.iter().filter(|entry| seen.insert(entry.digest)) {
+            reach(layout, entry, 1, &mut Nesting::default(), &mut reachable);
         }
         reachable
     }
+}
+
+/// What is about `reachable`, and what is about that in turn.
+fn refer(layout: &Layout, reachable: &BTreeMap<Digest, Served>) -> BTreeMap<Digest, Served> {
+    let mut referring = BTreeMap::new();
+    let mut subjects: BTreeSet<Digest> = reachable.keys().copied().collect();
+    for _ in 0..DEEPEST {
+        let mut found = layout.referrers(&subjects).unwrap_or_default();
+        found.retain(|referrer| {
+            !reachable.contains_key(&referrer.digest) && !referring.contains_key(&referrer.digest)
+        });
+        subjects = found.iter().map(|referrer| referrer.digest).collect();
+        if subjects.is_empty() {
+            break;
+        }
+        for referrer in &found {
+            reach(layout, referrer, 1, &mut Nesting::default(), &mut referring);
+        }
+    }
+    referring
 }
 
 fn reach(
     layout: &Layout,
     descriptor: &Descriptor,
     depth: usize,
-    entries: &mut usize,
+    nesting: &mut Nesting,
     reachable: &mut BTreeMap<Digest, Served>,
 ) {
-    if reachable.insert(descriptor.digest, Served::stored(descriptor)).is_some() || depth > DEEPEST {
-        return;
-    }
-    if !descriptor.media_type.is_index() && !descriptor.media_type.as_str().is_empty() {
+    // The first that lists it says what it is, where it does not say so itself.
+    reachable.entry(descriptor.digest).or_insert_with(|| Served::stored(descriptor));
+    if depth > DEEPEST || (!descriptor.media_type.is_index() && !descriptor.media_type.is_empty()) {
         return;
     }
     let Ok(Manifest::Index(index)) = layout.manifest(descriptor) else { return };
-    *entries = entries.saturating_add(index.manifests().len());
-    if *entries > MOST_ENTRIES {
-        return;
+    match nesting.enter(descriptor.digest, depth, index.manifests().len()) {
+        Ok(Entered::First | Entered::Deeper) => {}
+        Ok(Entered::Known) | Err(_) => return,
     }
     for child in index.manifests() {
-        reach(layout, child, depth + 1, entries, reachable);
+        reach(layout, child, depth + 1, nesting, reachable);
     }
 }
 
@@ -223,9 +249,22 @@ fn folder_name(root: &Path) -> String {
     if is_valid(&name) { name } else { "image".to_owned() }
 }
 
-/// The media type of a manifest whose descriptor names none.
-pub(super) fn sniffed(raw: &Bytes) -> Option<MediaType> {
-    Manifest::parse(raw.clone(), None).ok().map(|manifest| manifest.media_type().clone())
+/// The media type under which a manifest is served: its own, whoever lists it as what; else the one that it is `listed` as;
+/// else what its keys say.
+pub(super) fn media_type(raw: &Bytes, listed: &str) -> String {
+    /// All that is read; what else stands in the document is for its reader.
+    #[derive(serde::Deserialize)]
+    struct Stated {
+        #[serde(rename = "mediaType")]
+        media_type: Option<String>,
+    }
+    let stated = serde_json::from_slice::<Stated>(raw).ok().and_then(|stated| stated.media_type);
+    let told = stated.filter(|text| !text.is_empty()).unwrap_or_else(|| listed.to_owned());
+    if !told.is_empty() {
+        return told;
+    }
+    let guessed = Manifest::parse(raw.clone(), None).ok();
+    guessed.map(|manifest| manifest.media_type().as_str().to_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Serves a layout read-only over the distribution API (OCI distribution spec, "Pull"; Docker Registry HTTP API V2), so that
 //! docker, podman, containerd, skopeo and ocipull itself pull from it: `/v2/`, manifests by tag and digest, blobs with
-//! `Range`, and tags.
+//! `Range`, tags, and referrers.
 //!
 //! Guarantees: nothing is written; no path of a request becomes a path on the disk, only valid digests do; memory is
 //! bounded by the number of connections, which is bounded too, and a client that sends or takes nothing is given up. A
 //! manifest is served after its digest was checked, a blob as it is: its client checks it.
 //!
 //! `catalog` says under which names the images are served. A manifest is served in the repositories whose images lead to
-//! it; a blob in every repository, whichever image of the layout it belongs to, because there is no one here who might
+//! it or that it is about, under its own media type, and an index as it is, whether or not the layout holds all that it
+//! lists; a blob in every repository, whichever image of the layout it belongs to, because there is no one here who might
 //! see one repository and not another. `Accept` and `If-Range` are not looked at: there is one form of each manifest,
 //! and a blob never changes.
 

@@ -28,6 +28,11 @@ pub(super) enum Route {
     Tags {
         repository: String,
     },
+    /// What is about a manifest ("Listing Referrers").
+    Referrers {
+        repository: String,
+        subject: Digest,
+    },
 }
 
 /// The parts of a query that mean something here.
@@ -39,6 +44,8 @@ pub(super) struct Query {
     pub(super) limit: Option<usize>,
     /// The tag after which to go on (`last`).
     pub(super) last: Option<String>,
+    /// The one type of referrers that is wanted (`artifactType`).
+    pub(super) artifact_type: Option<String>,
 }
 
 impl Route {
@@ -69,6 +76,7 @@ impl Route {
             }
             "manifests" => Ok(Self::Manifest { repository, wanted: Wanted::Tag(last.to_owned()) }),
             "blobs" => Ok(Self::Blob { repository, digest: digest(last)? }),
+            "referrers" => Ok(Self::Referrers { repository, subject: digest(last)? }),
             _ => Err(unknown()),
         }
     }
@@ -86,6 +94,10 @@ impl Query {
             match key.as_ref() {
                 "ns" if read.namespace.is_none() => read.namespace = Some(value.into_owned()),
                 "last" if read.last.is_none() => read.last = Some(value.into_owned()),
+                "artifactType" if read.artifact_type.is_none() => {
+                    // A media type has no blanks; one here was a plus sign that nobody encoded.
+                    read.artifact_type = Some(value.replace(' ', "+"));
+                }
                 "n" if read.limit.is_none() => {
                     let limit = value.parse().map_err(|_| {
                         let message = "n is not a number of tags";
@@ -159,7 +171,12 @@ mod tests {
             ("/v2/a/b/blobs/sha256:abc", Err("DIGEST_INVALID")),
             ("/v2/a/b/manifests/md5:abc", Err("DIGEST_INVALID")),
             ("/v2/a/b/blobs/uploads/", Err("NOT_FOUND")),
-            ("/v2/a/b/referrers/x", Err("NOT_FOUND")),
+            (
+                &format!("/v2/a/b/referrers/{DIGEST}"),
+                Ok(Route::Referrers { repository: repository(), subject: digest }),
+            ),
+            ("/v2/a/b/referrers/x", Err("DIGEST_INVALID")),
+            ("/v2/a/b/referrers/", Err("DIGEST_INVALID")),
             ("/v2/_catalog", Err("NOT_FOUND")),
             ("/v2x/a/manifests/1", Err("NOT_FOUND")),
             ("/v1/a", Err("NOT_FOUND")),
@@ -179,8 +196,17 @@ mod tests {
     #[test]
     fn queries_are_read() {
         let query = Query::read("n=2&last=a%2Bb&ns=docker.io&x=1&n=3").unwrap();
-        let wanted = Query { namespace: Some("docker.io".into()), limit: Some(2), last: Some("a+b".into()) };
+        let wanted = Query {
+            namespace: Some("docker.io".into()),
+            limit: Some(2),
+            last: Some("a+b".into()),
+            artifact_type: None,
+        };
         assert_eq!(query, wanted);
+        for written in ["application/spdx%2Bjson", "application/spdx+json", "application%2Fspdx+json"] {
+            let query = Query::read(&format!("artifactType={written}&artifactType=x")).unwrap();
+            assert_eq!(query.artifact_type.as_deref(), Some("application/spdx+json"), "{written}");
+        }
         assert_eq!(Query::read("").unwrap(), Query::default());
         for bad in ["n=-1", "n=x", "n="] {
             assert_eq!(Query::read(bad).unwrap_err().code, "PAGINATION_NUMBER_INVALID", "{bad}");

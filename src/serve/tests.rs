@@ -222,7 +222,8 @@ fn names_are_matched() {
         ("/v2/demo/hello/manifests/sha256:12", 400, "DIGEST_INVALID"),
         ("/v2/demo/hello/blobs/sha256:12", 400, "DIGEST_INVALID"),
         ("/v2/demo/hello/tags/list?n=x", 400, "PAGINATION_NUMBER_INVALID"),
-        ("/v2/demo/hello/referrers/sha256:12", 404, "NOT_FOUND"),
+        ("/v2/demo/hello/referrers/sha256:12", 400, "DIGEST_INVALID"),
+        ("/v2/demo/hello/referrers/1.0", 400, "DIGEST_INVALID"),
         ("/etc/passwd", 404, "NOT_FOUND"),
     ];
     for (path, status, code) in cases {
@@ -252,15 +253,93 @@ fn names_are_matched() {
     }
 }
 
-/// A blob that was left out of a sparse layout is unknown, not an error of the server.
+/// A sparse index is served byte for byte, because its digest is what clients pin; what was left out of it is unknown, not
+/// an error of the server.
 #[test]
 fn what_a_sparse_layout_lacks_is_unknown() {
     let served = Served::demo();
-    let index = served.get(&format!("{NAME}/manifests/1.0")).json();
-    let digest = index["manifests"][1]["digest"].as_str().unwrap();
-    fs::remove_file(served.folder.path().join("blobs").join(digest.replace(':', "/"))).unwrap();
-    let reply = served.get(&format!("{NAME}/manifests/{digest}"));
-    assert_eq!((reply.status, reply.code().as_str()), (404, "MANIFEST_UNKNOWN"));
+    let before = served.get(&format!("{NAME}/manifests/1.0"));
+    let manifests = before.json()["manifests"].clone();
+    let [here, gone] = [0, 1].map(|at| manifests[at]["digest"].as_str().unwrap().to_owned());
+    fs::remove_file(served.folder.path().join("blobs").join(gone.replace(':', "/"))).unwrap();
+    let path = served.folder.path().join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    index["manifests"][0]["annotations"]["io.ocipull.platforms"] = "linux/amd64".into();
+    fs::write(&path, index.to_string()).unwrap();
+    let after = served.get(&format!("{NAME}/manifests/1.0"));
+    assert!(after.status == 200 && after.body == before.body);
+    assert_eq!(Digest::sha256(&after.body).to_string(), after.header("docker-content-digest"));
+    assert_eq!(served.get(&format!("{NAME}/manifests/{here}")).status, 200);
+    for method in ["GET", "HEAD"] {
+        assert_eq!(served.ask(method, &format!("{NAME}/manifests/{gone}"), "").status, 404);
+    }
+    assert_eq!(served.get(&format!("{NAME}/manifests/{gone}")).code(), "MANIFEST_UNKNOWN");
+    assert_eq!(served.get(&format!("{NAME}/blobs/{gone}")).code(), "BLOB_UNKNOWN");
+}
+
+/// What the layout holds about a manifest is listed, by type where a type is asked for, and each of it can be pulled from
+/// the same repository.
+#[test]
+fn referrers_are_listed() {
+    let served = Served::demo();
+    let subject = served.get(&format!("{NAME}/manifests/1.0")).header("docker-content-digest").to_owned();
+    let list = |query: &str| served.get(&format!("{NAME}/referrers/{subject}{query}"));
+    let empty = list("");
+    assert_eq!((empty.status, empty.header("content-type")), (200, INDEX));
+    assert_eq!(empty.json(), serde_json::json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}));
+
+    let put = |content: &Value, media_type: &str| -> Value {
+        let content = content.to_string();
+        let digest = Digest::sha256(content.as_bytes());
+        fs::write(served.folder.path().join("blobs/sha256").join(digest.hex()), &content).unwrap();
+        serde_json::json!({"mediaType": media_type, "digest": digest, "size": content.len()})
+    };
+    let about = |subject: &Value, kind: &str| {
+        let config = put(&serde_json::json!({}), "application/vnd.oci.empty.v1+json");
+        let manifest = serde_json::json!({"schemaVersion": 2, "artifactType": kind, "config": config,
+            "subject": subject, "annotations": {"made": "by hand"}});
+        put(&manifest, "application/vnd.oci.image.manifest.v1+json")
+    };
+    let image = serde_json::json!({"mediaType": INDEX, "digest": subject, "size": 491});
+    let (sbom, signature) =
+        (about(&image, "application/x.sbom+json"), about(&image, "application/x.signature"));
+    let of_sbom = about(&sbom, "application/x.signature");
+    let absent = serde_json::json!({"mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": Digest::sha256(b"absent"), "size": 3});
+    let fallback =
+        serde_json::json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [signature, absent]});
+    let mut fallback = put(&fallback, INDEX);
+    let tag = subject.replace(':', "-");
+    fallback["annotations"] =
+        serde_json::json!({"io.containerd.image.name": format!("example.com/demo/hello:{tag}")});
+    let path = served.folder.path().join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    index["manifests"].as_array_mut().unwrap().extend([sbom.clone(), of_sbom.clone(), fallback]);
+    fs::write(&path, index.to_string()).unwrap();
+
+    let listed = list("");
+    assert_eq!((listed.status, listed.header("oci-filters-applied")), (200, ""));
+    let manifests = listed.json()["manifests"].clone();
+    let mut wanted = sbom.clone();
+    wanted["artifactType"] = "application/x.sbom+json".into();
+    wanted["annotations"] = serde_json::json!({"made": "by hand"});
+    assert_eq!((manifests.as_array().unwrap().len(), &manifests[0]), (2, &wanted));
+    assert_eq!(manifests[1]["digest"], signature["digest"]);
+    for (query, found) in [("application/x.sbom%2Bjson", 1), ("application/x.sbom+json", 1), ("none", 0)] {
+        let filtered = list(&format!("?artifactType={query}"));
+        assert_eq!(filtered.header("oci-filters-applied"), "artifactType");
+        assert_eq!(filtered.json()["manifests"].as_array().unwrap().len(), found, "{query}");
+    }
+    for manifest in [&sbom, &signature, &of_sbom] {
+        let digest = manifest["digest"].as_str().unwrap();
+        let reply = served.get(&format!("{NAME}/manifests/{digest}"));
+        assert_eq!((reply.status, reply.header("docker-content-digest")), (200, digest));
+    }
+    let by_tag = served.get(&format!("{NAME}/manifests/{tag}"));
+    assert_eq!((by_tag.status, by_tag.header("content-type")), (200, INDEX));
+    let unknown = Digest::sha256(b"unknown");
+    assert_eq!(served.get(&format!("{NAME}/referrers/{unknown}")).json()["manifests"], serde_json::json!([]));
+    assert_eq!(served.get(&format!("/v2/demo/other/referrers/{subject}")).code(), "NAME_UNKNOWN");
 }
 
 /// A manifest whose bytes are not its digest's is never served; neither is what stands in place of a blob.
@@ -286,6 +365,55 @@ fn what_does_not_hold_is_not_served() {
         fs::remove_dir(&path).unwrap();
         std::os::unix::fs::symlink(&outside, &path).unwrap();
         assert_eq!(served.get(&format!("{NAME}/blobs/{digest}")).status, 404);
+    }
+}
+
+/// A manifest goes by its own type, whatever the last index that lists it calls it: clients refuse any other. One without a
+/// type of its own is what the first that lists it says.
+#[test]
+fn manifests_have_their_own_type() {
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("blobs/sha256")).unwrap();
+    fs::write(folder.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let put = |content: &Value, media_type: &str| -> Value {
+        let content = content.to_string();
+        let digest = Digest::sha256(content.as_bytes());
+        fs::write(folder.path().join("blobs/sha256").join(digest.hex()), &content).unwrap();
+        serde_json::json!({"mediaType": media_type, "digest": digest, "size": content.len()})
+    };
+    let named = |mut descriptor: Value, name: &str| {
+        descriptor["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": name});
+        descriptor
+    };
+    let mut manifest = serde_json::json!({"schemaVersion": 2, "mediaType": MANIFEST,
+        "config": put(&serde_json::json!({}), "application/vnd.oci.empty.v1+json")});
+    let typed = put(&manifest, MANIFEST);
+    manifest.as_object_mut().unwrap().remove("mediaType");
+    let untyped = put(&manifest, MANIFEST);
+    let page = |descriptor: &Value| {
+        let mut page = descriptor.clone();
+        page["mediaType"] = "text/html".into();
+        page
+    };
+    let index = put(
+        &serde_json::json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [page(&typed), page(&untyped)]}),
+        INDEX,
+    );
+    let entries = [named(typed.clone(), "typed"), named(untyped.clone(), "untyped"), named(index, "index")];
+    let text = serde_json::json!({"schemaVersion": 2, "manifests": entries}).to_string();
+    fs::write(folder.path().join("index.json"), text).unwrap();
+    let served = Served::start(folder);
+    let repository = served.folder.path().file_name().unwrap().to_string_lossy().to_lowercase();
+    let repository = repository.trim_start_matches('.').to_owned();
+    let type_of = |wanted: &str| {
+        let reply = served.get(&format!("/v2/{repository}/manifests/{wanted}"));
+        (reply.status, reply.header("content-type").to_owned())
+    };
+    for (descriptor, tag) in [(&typed, "typed"), (&untyped, "untyped")] {
+        let digest = descriptor["digest"].as_str().unwrap();
+        assert_eq!(type_of(digest), (200, MANIFEST.to_owned()), "{tag}");
+        assert_eq!(type_of(tag), (200, MANIFEST.to_owned()), "{tag}");
     }
 }
 
