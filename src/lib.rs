@@ -24,11 +24,11 @@
 //! let reporter: Arc<dyn Reporter> = Arc::new(NullReporter);
 //! let folder = tempfile::tempdir()?;
 //! let mut request = Request::new(image.parse()?, folder.path());
-//! request.platform = fetch::select::Wanted::Explicit("linux/arm64".parse()?);
+//! request.platforms = fetch::select::Platforms::of(&["linux/arm64".parse()?]);
 //!
 //! let fetched = fetch::fetch(&registry, &request, &reporter).await?;
 //! assert_eq!(fetched.status, Status::Fetched);
-//! let digest: Digest = fetched.descriptor.digest;
+//! let digest: Digest = fetched.descriptor.ok_or("nothing was named")?.digest;
 //! assert!(Layout::open(folder.path())?.size_of(&digest)?.is_some());
 //!
 //! // It is there now: the registry is asked one question, and no blob moves.
@@ -46,7 +46,9 @@
 //! it tells a [`progress::Reporter`] what goes on.
 
 pub mod check;
+pub mod convert;
 pub mod digest;
+mod durable;
 pub mod failure;
 pub mod fetch;
 pub mod inspect;
@@ -57,6 +59,7 @@ pub mod progress;
 pub mod reference;
 pub mod registry;
 pub mod serve;
+pub mod tags;
 pub mod text;
 pub mod transfer;
 pub mod verify;

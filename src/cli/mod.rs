@@ -6,6 +6,7 @@
 mod args;
 mod commands;
 mod diagnostic;
+mod endpoints;
 mod exit_code;
 mod printer;
 mod progress;

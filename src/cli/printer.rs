@@ -126,6 +126,11 @@ impl Printer {
         self.error_text(&text);
     }
 
+    /// Asks for what is typed after it, on the same line. Shown whatever the verbosity: somebody has to answer.
+    pub(crate) fn prompt(&self, question: &str) {
+        self.error_text(&escape(question));
+    }
+
     /// Writes a line to standard error as it is.
     pub(crate) fn error_line(&self, line: &str) {
         self.error_text(&format!("{line}\n"));

@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
+use ocipull::registry::auth::end_helpers;
 use tokio::runtime::{Builder, Runtime};
 
 use super::diagnostic::Diagnostic;
@@ -72,12 +73,15 @@ fn block_on<T>(work: impl AsyncFnOnce(Signals) -> T) -> Result<T, Diagnostic> {
     let failed = |error: io::Error| Diagnostic::other(&error).during("cannot start");
     let runtime = build().map_err(failed)?;
     let output = runtime.block_on(async { Ok(work(Signals::listen()?).await) });
+    // Nobody waits for what they would say.
+    end_helpers();
     runtime.shutdown_timeout(GRACE);
     output.map_err(failed)
 }
 
 async fn exit_at_signal(mut signals: Signals) {
     let signal = signals.next().await;
+    end_helpers();
     std::process::exit(i32::from(Exit::Stopped(signal).code()));
 }
 

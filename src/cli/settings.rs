@@ -2,24 +2,30 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{self, BufRead as _, IsTerminal as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use ocipull::failure::{Failure, Kind};
-use ocipull::fetch::select::Wanted;
-use ocipull::fetch::{DiffIds, Mode, RefName, Request};
+use ocipull::fetch::select::Platforms;
+use ocipull::fetch::{DiffIds, ForeignLayers, Format, Mode, RefName, Referrers, Request, Schema1};
 use ocipull::layout::index::Conflict;
 use ocipull::progress::{Event, Reporter};
-use ocipull::reference::Reference;
-use ocipull::registry::auth::{DockerConfig, Given};
-use ocipull::registry::{
-    CredentialSource, Credentials, Notice, Options, PlainHttp, ServerVerification, retry,
-};
+use ocipull::reference::{Reference, ReferenceError};
+use ocipull::registry::auth::{ConfiguredCredentials, Environment, Given};
+use ocipull::registry::config::registries_conf::Registries;
+use ocipull::registry::config::registries_d::RegistriesD;
+use ocipull::registry::{CredentialSource, Credentials, LoginKey, Notice, Options, PlainHttp, retry};
+use ocipull::tags::{Filter, Pattern, VersionRange};
+use ocipull::text::escape;
 use ocipull::transfer::{self, Present};
 
-use super::args::{DiffIdsArg, FetchArgs, NetworkArgs, RegistryArgs};
+use super::args::{
+    DiffIdsArg, FetchArgs, ForeignLayersArg, FormatArg, LoginArgs, NetworkArgs, ReachArgs, RegistryArgs,
+};
 use super::diagnostic::Diagnostic;
+use super::endpoints;
+use super::printer::Printer;
 use super::target::{self, reference};
 
 /// How many connections commands use that read small documents only.
@@ -31,8 +37,10 @@ const LONGEST_PASSWORD: u64 = 64 << 10;
 /// What `fetch` is to do.
 #[derive(Debug)]
 pub(super) struct Fetch {
-    /// One request a reference, in the order of the command line.
+    /// One request a reference, in the order of the command line. With `all_tags` each stands for its repository.
     pub(super) requests: Vec<Request>,
+    /// Which tags of the repositories are meant, where their tags are.
+    pub(super) all_tags: Option<Filter>,
     /// OUT.
     pub(super) layout: PathBuf,
 }
@@ -45,33 +53,72 @@ pub(super) fn fetch(args: &FetchArgs) -> Result<Fetch, Diagnostic> {
     };
     let layout = target::destination(out).map_err(|error| Diagnostic::of(&error))?;
     // What is not UTF-8 is no reference, and its replacement characters are none either.
-    let references = written.iter().map(|text| reference(&text.to_string_lossy()));
+    let parse = if args.tags.all_tags { target::repository } else { reference };
+    let references = written.iter().map(|text| parse(&text.to_string_lossy()));
     let references: Vec<Reference> =
         references.collect::<Result<_, _>>().map_err(|error| Diagnostic::of(&error))?;
     let is_one = references.len() == 1;
     let ref_name = match (&args.ref_name, is_one) {
-        (Some(RefName::Text(_)), false) => return Err(Diagnostic::of(&SettingsError::OneNameForSeveral)),
+        (Some(RefName::Text(_)), is_one) if !is_one || args.tags.all_tags => {
+            return Err(Diagnostic::of(&SettingsError::OneNameForSeveral));
+        }
         (Some(ref_name), _) => ref_name.clone(),
         (None, true) => RefName::Tag,
         (None, false) => RefName::Full,
+    };
+    let referrers = referrers(args.forms.referrers.as_deref())?;
+    let lookaside = match referrers {
+        Referrers::All => Some(Arc::new(RegistriesD::of_user().map_err(|error| Diagnostic::of(&error))?)),
+        Referrers::None | Referrers::Types(_) => None,
     };
     let mut transfer = transfer::Options::default();
     transfer.connections = usize::from(args.connections);
     transfer.segment_size = args.segment_size;
     let request = |reference: Reference| Request {
-        platform: args.platform.clone().map_or(Wanted::Host, Wanted::Explicit),
+        platforms: if args.forms.all_platforms {
+            Platforms::All
+        } else {
+            Platforms::of(&args.forms.platform)
+        },
         ref_name: ref_name.clone(),
         conflict: if args.replace { Conflict::TakeOver } else { Conflict::Refuse },
         diff_ids: match args.diff_ids {
             DiffIdsArg::Verify => DiffIds::Verify,
             DiffIdsArg::Skip => DiffIds::Skip,
         },
+        format: match args.forms.format {
+            FormatArg::Preserve => Format::Preserve,
+            FormatArg::Oci => Format::Oci,
+        },
+        foreign_layers: match args.forms.foreign_layers {
+            ForeignLayersArg::Fetch => ForeignLayers::Fetch,
+            ForeignLayersArg::Skip => ForeignLayers::Skip,
+        },
+        schema1: if args.forms.allow_schema1 { Schema1::Convert } else { Schema1::Refuse },
+        referrers: referrers.clone(),
+        lookaside: lookaside.clone(),
         existing: if args.verify_existing { Present::Prove } else { Present::Trust },
         mode: if args.dry_run { Mode::DryRun } else { Mode::Fetch },
         transfer: transfer.clone(),
         ..Request::new(reference, &layout)
     };
-    Ok(Fetch { requests: references.into_iter().map(request).collect(), layout })
+    let all_tags = args.tags.all_tags.then(|| filter(args.tags.pattern.as_ref(), args.tags.semver.as_ref()));
+    Ok(Fetch { requests: references.into_iter().map(request).collect(), all_tags, layout })
+}
+
+/// What `--match` and `--semver` say together.
+pub(super) fn filter(pattern: Option<&Pattern>, semver: Option<&VersionRange>) -> Filter {
+    Filter { pattern: pattern.cloned(), versions: semver.cloned() }
+}
+
+/// What is to be taken along with the images. `--referrers` without a type means everything.
+fn referrers(types: Option<&[String]>) -> Result<Referrers, Diagnostic> {
+    match types {
+        None => Ok(Referrers::None),
+        Some([only]) if only.is_empty() => Ok(Referrers::All),
+        Some(types) if types.iter().any(String::is_empty) => Err(Diagnostic::of(&SettingsError::EmptyType)),
+        Some(types) => Ok(Referrers::Types(types.to_vec())),
+    }
 }
 
 /// How the registries of `references` are reached. Reads the password when it is to come from standard input.
@@ -82,26 +129,48 @@ pub(super) fn registry(
     references: &[&Reference],
     reporter: &Arc<dyn Reporter>,
 ) -> Result<Options, Diagnostic> {
+    let registries = endpoints::registries(&access.reach, &access.mirror)?;
+    let configured = ConfiguredCredentials::new(environment(access.authfile.as_ref()))
+        .with_helpers(endpoints::helpers(&registries));
+    configured.check().map_err(|error| Diagnostic::of(&error))?;
+    let configured: Arc<dyn CredentialSource> = Arc::new(configured);
     let credentials = match given(access).map_err(|error| Diagnostic::of(&error))? {
         Some(given) => {
-            let host = only_host(references).map_err(|error| Diagnostic::of(&error))?;
-            Arc::new(Given::new(host, given)) as Arc<dyn CredentialSource>
+            let hosts = endpoints::hosts(references, &registries)?;
+            let host = only_host(&hosts).map_err(|error| Diagnostic::of(&error))?;
+            Arc::new(Given::new(host, given).with_others(configured))
         }
-        None => Arc::new(DockerConfig::of_user()),
+        None => configured,
     };
+    reach(&access.reach, registries, network, connections, credentials, reporter)
+}
+
+/// Where the user's credentials are: `authfile` is what `--authfile` names.
+pub(super) fn environment(authfile: Option<&PathBuf>) -> Environment {
+    Environment::of_process(authfile.cloned())
+}
+
+/// How registries are reached with these credentials.
+pub(super) fn reach(
+    access: &ReachArgs,
+    registries: Arc<Registries>,
+    network: &NetworkArgs,
+    connections: usize,
+    credentials: Arc<dyn CredentialSource>,
+    reporter: &Arc<dyn Reporter>,
+) -> Result<Options, Diagnostic> {
     let reporter = Arc::clone(reporter);
     Ok(Options {
-        verification: if access.tls_verify {
-            ServerVerification::SystemRoots
-        } else {
-            ServerVerification::Disabled
-        },
+        verification: endpoints::verification(access),
         ca_files: access.ca_file.clone(),
+        certs_d: endpoints::certs_d(access)?,
+        registries,
         plain_http: if access.plain_http { PlainHttp::Always } else { PlainHttp::LoopbackOnly },
         credentials,
         policy: retry::Policy { retries: network.retries, ..retry::Policy::default() },
         stall_timeout: network.stall_timeout,
         connections,
+        max_rate: None,
         observer: Arc::new(move |notice| {
             if let Some(event) = event(notice) {
                 reporter.report(event);
@@ -110,12 +179,61 @@ pub(super) fn registry(
     })
 }
 
+/// What is logged in to.
+pub(super) fn login_key(text: &str) -> Result<LoginKey, Diagnostic> {
+    let hint = "name a registry as references do: quay.io, localhost:5000, quay.io/team";
+    text.parse().map_err(|error: ReferenceError| {
+        Diagnostic::of(&error).during(format!("\"{text}\" is no registry")).with_hint(hint)
+    })
+}
+
+/// Who logs in: what the options say, and what is asked for on the terminal.
+pub(super) fn login_credentials(
+    args: &LoginArgs,
+    key: &LoginKey,
+    printer: &Printer,
+) -> Result<Credentials, Diagnostic> {
+    typed(args, key, printer).map_err(|error| Diagnostic::of(&error))
+}
+
+fn typed(args: &LoginArgs, key: &LoginKey, printer: &Printer) -> Result<Credentials, SettingsError> {
+    let stdin = io::stdin();
+    if args.password_stdin {
+        let username = args.username.as_deref().unwrap_or_default();
+        return if stdin.is_terminal() {
+            Err(SettingsError::Echo)
+        } else {
+            basic(username, read_password(stdin.lock())?)
+        };
+    }
+    if !stdin.is_terminal() {
+        return Err(SettingsError::NoTerminal);
+    }
+    let username = if let Some(username) = &args.username {
+        username.clone()
+    } else {
+        printer.prompt(&format!("user for {key}: "));
+        let mut line = String::new();
+        stdin.lock().take(LONGEST_PASSWORD).read_line(&mut line).map_err(SettingsError::Typed)?;
+        line.trim().to_owned()
+    };
+    if username.is_empty() {
+        return Err(SettingsError::NoUser);
+    }
+    let password = rpassword::prompt_password(escape(&format!("password of {username} for {key}: ")))
+        .map_err(SettingsError::Typed)?;
+    if password.is_empty() { Err(SettingsError::NothingTyped) } else { basic(&username, password) }
+}
+
 fn event(notice: Notice) -> Option<Event> {
     match notice {
         Notice::Retry { host, digest, after, announced, cause } => {
             Some(Event::Retry { digest, host, after_seconds: after.as_secs_f64(), announced, cause })
         }
         Notice::Warning(message) => Some(Event::Warning { message }),
+        Notice::Chosen { written, reference, source } => {
+            Some(Event::Chosen { written, reference: reference.to_string(), source })
+        }
         _ => None,
     }
 }
@@ -169,14 +287,11 @@ fn read_password(input: impl io::BufRead) -> Result<String, SettingsError> {
 }
 
 /// The one registry that credentials given by option are for.
-fn only_host(references: &[&Reference]) -> Result<String, SettingsError> {
-    let hosts = references.iter().map(|reference| reference.repository().host().to_ascii_lowercase());
-    let hosts: BTreeSet<String> = hosts.collect();
-    match hosts.len() {
-        1 => Ok(hosts.into_iter().collect()),
-        _ => {
-            Err(SettingsError::SeveralRegistries { hosts: hosts.into_iter().collect::<Vec<_>>().join(", ") })
-        }
+fn only_host(hosts: &BTreeSet<String>) -> Result<String, SettingsError> {
+    let all: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    match &*all {
+        [host] => Ok((*host).to_owned()),
+        _ => Err(SettingsError::SeveralRegistries { hosts: all.join(", ") }),
     }
 }
 
@@ -189,6 +304,9 @@ pub(super) fn folder(text: &OsString) -> Result<PathBuf, Diagnostic> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum SettingsError {
+    /// `--referrers` with an empty type.
+    #[error("one of the types of --referrers is empty")]
+    EmptyType,
     /// `--creds` without a colon.
     #[error("--creds has no colon between user and password")]
     NoColon,
@@ -213,6 +331,15 @@ pub(crate) enum SettingsError {
     /// No password that could be read.
     #[error("cannot read the password from standard input")]
     Password(#[source] io::Error),
+    /// Nobody to ask.
+    #[error("there is no terminal to ask for user and password on")]
+    NoTerminal,
+    /// What was asked for cannot be read.
+    #[error("cannot read from the terminal")]
+    Typed(#[source] io::Error),
+    /// Nothing was typed.
+    #[error("no password was typed")]
+    NothingTyped,
     /// Credentials for nobody in particular.
     #[error("credentials are given by option, and the images are in several registries: {hosts}")]
     SeveralRegistries {
@@ -236,6 +363,7 @@ impl Failure for SettingsError {
         let hint = match self {
             Self::NoColon => "to be safe from others on this machine, use `--username USER --password-stdin`",
             Self::NoDestination => "name the folder last: `ocipull fetch alpine:3.20 ./out`",
+            Self::NoTerminal => "use `--username USER --password-stdin < FILE`",
             Self::Echo => "pipe it in: `ocipull … --password-stdin < FILE`",
             Self::SeveralRegistries { .. } => "run one fetch for each registry, into the same layout",
             Self::OneNameForSeveral => "use `--ref-name full`, or run one fetch for each image",
@@ -249,6 +377,7 @@ impl Failure for SettingsError {
 mod tests {
     use clap::Parser as _;
     use ocipull::progress::NullReporter;
+    use ocipull::registry::ServerVerification;
 
     use super::super::args::{Args, Command};
     use super::*;
@@ -276,7 +405,7 @@ mod tests {
         assert_eq!(plain.layout, std::path::Path::new("./out"));
         assert_eq!((&request.ref_name, request.mode), (&RefName::Tag, Mode::Fetch));
         assert_eq!((request.diff_ids, request.existing), (DiffIds::Verify, Present::Trust));
-        assert_eq!((request.conflict, &request.platform), (Conflict::Refuse, &Wanted::Host));
+        assert_eq!((request.conflict, &request.platforms), (Conflict::Refuse, &Platforms::default()));
         let set = fetch(&args(&[
             "--replace",
             "--diff-ids",
@@ -298,8 +427,26 @@ mod tests {
         assert_eq!((&request.ref_name, request.mode), (&RefName::None, Mode::DryRun));
         assert_eq!((request.diff_ids, request.existing), (DiffIds::Skip, Present::Prove));
         assert_eq!(request.conflict, Conflict::TakeOver);
-        assert_eq!(request.platform, Wanted::Explicit("linux/arm64".parse().unwrap()));
+        assert_eq!(request.platforms, Platforms::of(&["linux/arm64".parse().unwrap()]));
         assert_eq!((request.transfer.connections, request.transfer.segment_size), (3, 1 << 20));
+    }
+
+    /// The tags of one repository differ, so they are the short names; those of several may not. A tag is not written
+    /// beside `--all-tags`, nor is a name that all would share.
+    #[test]
+    fn all_tags_are_those_of_repositories() {
+        let one = fetch(&args(&["--all-tags", "--semver", "1", "docker://a", "out"])).unwrap();
+        assert_eq!(one.requests[0].ref_name, RefName::Tag);
+        assert_eq!(one.all_tags.unwrap().to_string(), "--semver '1'");
+        let two = fetch(&args(&["--all-tags", "a", "b", "out"])).unwrap();
+        assert!(two.requests.iter().all(|request| request.ref_name == RefName::Full));
+        assert!(two.all_tags.unwrap().is_everything());
+        assert!(fetch(&args(&["a", "out"])).unwrap().all_tags.is_none());
+        let digest = format!("a@{}", ocipull::digest::Digest::sha256(b"x"));
+        for bad in [&["a:1"][..], &[&digest], &["a", "b:1"], &["--ref-name", "=x", "a"], &["oci:a"]] {
+            let all: Vec<&str> = ["--all-tags"].iter().chain(bad).chain(&["out"]).copied().collect();
+            assert_eq!(fetch(&args(&all)).unwrap_err().kind(), Kind::Usage, "{bad:?}");
+        }
     }
 
     /// Several images may have one tag: their short names are full ones then, and never all the same.

@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use ocipull::failure::{Failure, Kind};
-use ocipull::reference::{Reference, ReferenceError};
+use ocipull::reference::{Reference, ReferenceError, Repository};
 use ocipull::text::printable;
 
 /// Says a reference outright, as skopeo does.
@@ -106,6 +106,16 @@ pub(crate) fn reference(text: &str) -> Result<Reference, TargetError> {
     written.parse().map_err(|source| TargetError::Reference { text: printable(text), source })
 }
 
+/// Parses a repository, with or without `docker://`: a reference that has neither tag nor digest.
+pub(crate) fn repository(text: &str) -> Result<Reference, TargetError> {
+    let reference = reference(text)?;
+    let written = text.strip_prefix(DOCKER).unwrap_or(text);
+    match written.parse::<Repository>() {
+        Ok(_) => Ok(reference),
+        Err(source) => Err(TargetError::Repository { text: printable(text), source }),
+    }
+}
+
 /// The folder of a layout that is read, with or without `oci:`.
 pub(crate) fn folder(text: &OsStr) -> Result<PathBuf, TargetError> {
     let path = match text.to_str() {
@@ -113,6 +123,25 @@ pub(crate) fn folder(text: &OsStr) -> Result<PathBuf, TargetError> {
         None => PathBuf::from(text),
     };
     if path.as_os_str().is_empty() { Err(TargetError::EmptyPath) } else { Ok(path) }
+}
+
+/// A layout and the name of an image in it, if any, with or without `oci:`: `OUT[:NAME]` where no reference may stand.
+pub(crate) fn image_in_layout(text: &OsStr) -> Result<(PathBuf, Option<String>), TargetError> {
+    image_in_layout_with(text, &Path::is_dir)
+}
+
+fn image_in_layout_with(
+    text: &OsStr,
+    is_folder: &dyn Fn(&Path) -> bool,
+) -> Result<(PathBuf, Option<String>), TargetError> {
+    let Some(written) = text.to_str() else { return Ok((text.into(), None)) };
+    if written.starts_with(DOCKER) {
+        return Err(TargetError::ReferenceForLayout { text: printable(written) });
+    }
+    match layout(written.strip_prefix(OCI).unwrap_or(written), is_folder)? {
+        Target::Layout { path, name } => Ok((path, name)),
+        Target::Reference(_) => Err(TargetError::ReferenceForLayout { text: printable(written) }),
+    }
 }
 
 /// The folder that a fetch writes to.
@@ -151,6 +180,14 @@ pub(crate) enum TargetError {
         /// What is wrong with it.
         source: ReferenceError,
     },
+    /// No repository.
+    #[error("\"{text}\" is not a repository")]
+    Repository {
+        /// What was written.
+        text: String,
+        /// What is wrong with it.
+        source: ReferenceError,
+    },
     /// A layout where only a reference may stand.
     #[error("\"{text}\" is a layout, and an image in a registry is wanted here")]
     LayoutForReference {
@@ -184,7 +221,7 @@ impl Failure for TargetError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Reference { source, .. } => source.hint(),
+            Self::Reference { source, .. } | Self::Repository { source, .. } => source.hint(),
             Self::LayoutForReference { .. } => None,
             Self::ReferenceForLayout { .. } => Some(
                 "the last argument is the folder to write to, such as ./out; `--ref-name =TEXT` names the image in it"
@@ -248,6 +285,25 @@ mod tests {
             assert_eq!(shown(text), wanted, "{text}");
         }
         assert!(shown("upper/CASE").contains("is not an image reference"));
+    }
+
+    /// Where only a layout may stand, a word is its folder and never a reference that would be asked for somewhere.
+    #[test]
+    fn an_image_in_a_layout() {
+        let found = |text: &str| image_in_layout_with(OsStr::new(text), &is_folder);
+        for (text, path, name) in [
+            ("out", "out", None),
+            ("out:v1", "out", Some("v1")),
+            ("oci:./out:a:b", "./out", Some("a:b")),
+            ("busybox:1", "busybox", Some("1")),
+            ("./a:b", "./a:b", None),
+            ("./a:b/out:docker.io/library/a:1", "./a:b/out", Some("docker.io/library/a:1")),
+        ] {
+            assert_eq!(found(text).unwrap(), (path.into(), name.map(str::to_owned)), "{text}");
+        }
+        assert!(matches!(found("docker://a"), Err(TargetError::ReferenceForLayout { .. })));
+        assert!(matches!(found("out:"), Err(TargetError::EmptyName)));
+        assert!(matches!(found(""), Err(TargetError::EmptyPath)));
     }
 
     /// Where a reference is wanted a layout is not taken for one: `oci:x` would parse as Docker Hub's image `oci`.

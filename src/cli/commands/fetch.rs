@@ -8,7 +8,8 @@ use ocipull::digest::Digest;
 use ocipull::fetch::{Fetched, LayerOutcome, LayerReport, Request, Status};
 use ocipull::progress::{Event, Reporter};
 use ocipull::reference::Reference;
-use ocipull::registry::Registry;
+use ocipull::registry::{Options, Registry};
+use ocipull::tags::{Filter, Images};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -18,7 +19,8 @@ use super::super::exit_code::Exit;
 use super::super::printer::Printer;
 use super::super::progress::{Progress, Shown, counted, size};
 use super::super::runtime::{self, Ended};
-use super::super::settings;
+use super::super::settings::{self, Fetch};
+use super::tags;
 
 /// Fetches every reference, in the order of the command line.
 pub(super) fn run(args: &FetchArgs, printer: &Printer) -> Result<Exit, Diagnostic> {
@@ -33,11 +35,12 @@ pub(super) fn run(args: &FetchArgs, printer: &Printer) -> Result<Exit, Diagnosti
     let references: Vec<&Reference> = fetch.requests.iter().map(|request| &request.reference).collect();
     let connections = usize::from(args.connections);
     let options = settings::registry(&args.registry, &args.network, connections, &references, &reporter)?;
+    let options = Options { max_rate: args.max_rate, ..options };
     let layout = fetch.layout.display().to_string();
     let command = async || {
         let registry = Registry::new(options).map_err(|error| Diagnostic::of(&error))?;
         let run = Run { registry, progress, reporter, printer, is_json: args.output.report.json };
-        run.all(&fetch.requests, layout.clone()).await
+        run.all(&fetch, layout.clone()).await
     };
     match runtime::run(command)? {
         Ended::Done(exit) => exit,
@@ -76,13 +79,25 @@ struct Report {
 }
 
 impl Run<'_> {
-    async fn all(&self, requests: &[Request], layout: String) -> Result<Exit, Diagnostic> {
+    async fn all(&self, fetch: &Fetch, layout: String) -> Result<Exit, Diagnostic> {
         let start = Instant::now();
+        let mut outcomes = Vec::new();
+        for request in &fetch.requests {
+            match self.expanded(request, fetch.all_tags.as_ref()).await {
+                Ok(requests) => {
+                    for request in &requests {
+                        let reference = request.reference.to_string();
+                        outcomes.push((reference, self.one(request).await?));
+                    }
+                }
+                Err(failed) => outcomes.push((request.reference.repository().to_string(), Err(failed))),
+            }
+        }
         let mut first_failure = None;
         let mut results = Vec::new();
         let (mut bytes_downloaded, mut bytes_reused) = (0, 0);
-        for request in requests {
-            match self.one(request).await? {
+        for (reference, outcome) in outcomes {
+            match outcome {
                 Ok(fetched) => {
                     bytes_downloaded += fetched.downloaded;
                     bytes_reused += fetched.reused;
@@ -90,7 +105,7 @@ impl Run<'_> {
                 }
                 Err(diagnostic) => {
                     first_failure.get_or_insert(diagnostic.kind());
-                    results.push(failed(&request.reference, &diagnostic));
+                    results.push(failed(&reference, &diagnostic));
                 }
             }
         }
@@ -110,18 +125,56 @@ impl Run<'_> {
         Ok(first_failure.map_or(Exit::Done, Exit::Failed))
     }
 
+    /// What a request of the command line stands for: itself with the image that a short name means, or a request for each
+    /// tag of its repository. A list that cannot be had, or has nothing for the filter, fails as an image would.
+    async fn expanded(
+        &self,
+        request: &Request,
+        all_tags: Option<&Filter>,
+    ) -> Result<Vec<Request>, Diagnostic> {
+        let failed = |diagnostic: Diagnostic| {
+            let reference = request.reference.repository().to_string();
+            self.reporter.report(Event::Finished { reference, status: "failed" });
+            self.printer.diagnostic(&diagnostic);
+            diagnostic
+        };
+        let Some(filter) = all_tags else {
+            let meant = self.registry.meant(&request.reference).await;
+            let during = format!("cannot fetch {}", request.reference.written());
+            let reference = meant.map_err(|error| failed(Diagnostic::of(&error).during(during)))?;
+            return Ok(vec![Request { reference, ..request.clone() }]);
+        };
+        let reference = tags::meant(&self.registry, &request.reference).await.map_err(failed)?;
+        let repository = reference.repository();
+        let Images { tags, left_out } =
+            tags::list(&self.registry, repository, filter).await.map_err(failed)?;
+        self.progress.step(&format!("{repository}: {}", counted(tags.len(), "tag")));
+        if left_out > 0 {
+            let others = counted(left_out, "tag");
+            self.progress.step(&format!(
+                "{repository}: {others} of signatures and lists of referrers left out; --referrers takes what belongs to \
+                 each image"
+            ));
+        }
+        let by_tag = |tag| Request { reference: reference.with_tag(tag), ..request.clone() };
+        Ok(tags.into_iter().map(by_tag).collect())
+    }
+
     /// Fetches one image and says what came of it. The outer error is about standard output, and ends everything.
     async fn one(&self, request: &Request) -> Result<Result<Fetched, Diagnostic>, Diagnostic> {
         let reference = request.reference.to_string();
         let start = Instant::now();
-        let fetched = ocipull::fetch::fetch(&self.registry, request, &self.reporter).await;
+        // Its state is some 17 KiB, which is better not carried along on the stack.
+        let fetched = Box::pin(ocipull::fetch::fetch(&self.registry, request, &self.reporter)).await;
         let status = fetched.as_ref().map_or("failed", |fetched| fetched.status.name());
         self.reporter.report(Event::Finished { reference: reference.clone(), status });
         match fetched {
             Ok(fetched) => {
                 self.say(&fetched, request, start);
                 if !self.is_json {
-                    self.printer.result(&result_line(&request.reference, &fetched.descriptor.digest))?;
+                    // What is not known yet stands under the name that the registry has for it.
+                    let named = fetched.descriptor.as_ref().unwrap_or(&fetched.resolved);
+                    self.printer.result(&result_line(&request.reference, &named.digest))?;
                 }
                 Ok(Ok(fetched))
             }
@@ -135,6 +188,14 @@ impl Run<'_> {
 
     fn say(&self, fetched: &Fetched, request: &Request, start: Instant) {
         let reference = &fetched.reference;
+        let (referrers, signatures) = (fetched.referrers.len(), fetched.signatures);
+        if referrers + signatures > 0 {
+            let (referrers, signatures) = (counted(referrers, "referrer"), counted(signatures, "signature"));
+            self.progress.step(&format!("{reference}: with {referrers} and {signatures}"));
+        }
+        for note in &fetched.notes {
+            self.progress.step(note);
+        }
         match fetched.status {
             Status::UpToDate => self.progress.step(&format!("{reference}: up to date")),
             Status::Planned => {
@@ -162,13 +223,15 @@ fn result_line(reference: &Reference, digest: &Digest) -> String {
     }
 }
 
-fn failed(reference: &Reference, diagnostic: &Diagnostic) -> Value {
+fn failed(reference: &str, diagnostic: &Diagnostic) -> Value {
     json!({
-        "reference": reference.to_string(),
+        "reference": reference,
         "status": "failed",
         "resolved": null,
         "descriptor": null,
         "images": [],
+        "referrers": [],
+        "signatures": 0,
         "error": diagnostic.to_json(),
     })
 }
@@ -216,7 +279,7 @@ mod tests {
     #[test]
     fn a_failed_entry() {
         let diagnostic = Diagnostic::of(&target::reference("a:").unwrap_err());
-        let entry = failed(&"a:1".parse().unwrap(), &diagnostic);
+        let entry = failed("docker.io/library/a:1", &diagnostic);
         assert_eq!(entry["reference"], "docker.io/library/a:1");
         assert_eq!(entry["status"], "failed");
         assert!(entry["resolved"].is_null() && entry["descriptor"].is_null());

@@ -1,6 +1,6 @@
 //! `ocipull ls`: the images in a layout.
 
-use ocipull::layout::{ImageSummary, Layout};
+use ocipull::layout::{Contents, ImageSummary, Layout};
 use ocipull::text::printable;
 use serde_json::json;
 
@@ -34,17 +34,29 @@ pub(super) fn run(args: &LsArgs, printer: &Printer) -> Result<Exit, Diagnostic> 
 
 fn row(image: &ImageSummary) -> Vec<String> {
     let name = |name: &Option<String>| name.as_deref().map_or_else(|| "-".to_owned(), printable);
-    let platforms = match image.platforms.as_slice() {
-        [] => "-".to_owned(),
-        few if few.len() <= PLATFORMS => few.join(","),
-        many => format!("{},… ({})", many[..PLATFORMS - 1].join(","), many.len()),
-    };
     vec![
         name(&image.name),
         name(&image.ref_name),
         image.digest.short(),
-        printable(&platforms),
+        printable(&contents(image)),
         size(image.size),
         size(image.unique_size),
     ]
+}
+
+/// The platforms that are there, of how many where that is not all; for what has none, what it is.
+fn contents(image: &ImageSummary) -> String {
+    let platforms = match image.platforms.as_slice() {
+        [] => match &image.contents {
+            Contents::Artifact { artifact_type } => return artifact_type.clone(),
+            Contents::Referrers => return "referrers".to_owned(),
+            _ => "-".to_owned(),
+        },
+        few if few.len() <= PLATFORMS => few.join(","),
+        many => format!("{},… ({})", many[..PLATFORMS - 1].join(","), many.len()),
+    };
+    match image.absent_platforms {
+        0 => platforms,
+        absent => format!("{platforms} (of {})", image.platforms.len() + absent),
+    }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ocipull::fetch::Summary;
 use ocipull::progress::Reporter;
-use ocipull::registry::Registry;
+use ocipull::reference::Reference;
+use ocipull::registry::{Registry, RegistryError};
 use serde_json::json;
 
 use super::super::args::ResolveArgs;
@@ -21,14 +22,24 @@ pub(super) fn run(args: &ResolveArgs, printer: &Printer) -> Result<Exit, Diagnos
     let reporter: Arc<dyn Reporter> = Progress::new(Shown::Waits, printer);
     let options =
         settings::registry(&args.registry, &args.network, settings::CONNECTIONS, &[&reference], &reporter)?;
-    let failed = |diagnostic: Diagnostic| diagnostic.during(format!("cannot resolve {reference}"));
-    let command = async || Registry::new(options)?.resolve(&reference).await;
-    let descriptor = match runtime::run(command)? {
-        Ended::Done(resolved) => resolved.map_err(|error| failed(Diagnostic::of(&error)))?.descriptor,
+    let failed = |error: RegistryError| {
+        Diagnostic::of(&error).during(format!("cannot resolve {}", super::named(&reference, &error)))
+    };
+    let command = async || {
+        let registry = Registry::new(options)?;
+        let resolve = |meant: Reference| {
+            let registry = registry.clone();
+            async move { registry.resolve(&meant).await }
+        };
+        registry.first_of(&reference, resolve).await
+    };
+    let (meant, resolved) = match runtime::run(command)? {
+        Ended::Done(resolved) => resolved.map_err(failed)?,
         Ended::Stopped(signal) => return Ok(super::stopped(signal, "", printer)),
     };
+    let descriptor = resolved.descriptor;
     if args.output.json {
-        let report = json!({"reference": reference.to_string(), "descriptor": Summary::from(&descriptor)});
+        let report = json!({"reference": meant.to_string(), "descriptor": Summary::from(&descriptor)});
         printer.result_json(&report)?;
     } else {
         printer.result(&descriptor.digest.to_string())?;

@@ -64,11 +64,23 @@ fn print(report: &Report, printer: &Printer) -> Result<(), Diagnostic> {
         counted(report.blobs, "blob"),
         size(report.bytes)
     );
+    if let Some(line) = left_out(report) {
+        printer.result(&line)?;
+    }
     let bad = report.findings.iter().filter(|finding| !finding.kind.is_note()).count();
     match bad {
         0 => printer.result(&format!("ok: {proven} proven")),
         count => printer.result(&format!("bad: {}; {proven} hold", counted(count, "finding"))),
     }
+}
+
+/// What is not there and need not be.
+fn left_out(report: &Report) -> Option<String> {
+    let (manifests, layers) = (report.left_out.manifests, report.left_out.layers);
+    let counts = [(manifests, "manifest"), (layers, "layer")];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| counted(count, what));
+    let counts: Vec<String> = counts.collect();
+    (!counts.is_empty()).then(|| format!("left out by choice: {}", counts.join(", ")))
 }
 
 /// `KIND: WHERE: DETAIL`, where WHERE is the file or, where there is none, the digest.

@@ -8,7 +8,7 @@ use ocipull::digest::Digest;
 use ocipull::progress::{Event, Phase};
 use ocipull::text::printable;
 
-use super::plain::waits;
+use super::plain::{asking, choice, waits};
 use super::{counted, doing};
 
 /// More bars than these push what matters off the screen.
@@ -51,6 +51,7 @@ impl Bars {
     pub(super) fn show(&mut self, event: &Event) -> Option<String> {
         match event {
             Event::Resolved { reference, .. } => self.say(format!("{}: resolved", printable(reference))),
+            Event::Asking { reference, manifests } => self.say(asking(reference, *manifests)),
             Event::Planned { reference, blobs, bytes, .. } => self.plan(reference, *blobs, *bytes),
             Event::BlobStarted { digest, bytes, total, phase } => {
                 let reused = if *phase == Phase::Downloading { *bytes } else { 0 };
@@ -63,6 +64,7 @@ impl Bars {
             Event::BlobVerified { digest, .. } => self.finish(digest),
             Event::Waiting { digest: Some(digest), holder } => self.wait(*digest, holder),
             Event::Retry { .. } | Event::Waiting { .. } => return waits(event),
+            Event::Chosen { .. } => return choice(event),
             Event::Finished { .. } => self.end(),
             _ => {}
         }

@@ -46,7 +46,7 @@ impl PlainLines {
 
     /// The line for an event, if it has one now.
     pub(super) fn line(&mut self, event: &Event, elapsed: Duration) -> Option<String> {
-        if let Some(line) = waits(event) {
+        if let Some(line) = waits(event).or_else(|| choice(event)) {
             return Some(line);
         }
         if self.detail == Detail::Waits {
@@ -126,12 +126,19 @@ pub(super) fn waits(event: &Event) -> Option<String> {
     }
 }
 
+/// What a short name was taken for: whoever wrote it may have meant something else.
+pub(super) fn choice(event: &Event) -> Option<String> {
+    let Event::Chosen { written, reference, source } = event else { return None };
+    Some(format!("{}: stands for {}, by {}", printable(written), printable(reference), printable(source)))
+}
+
 /// The steps of a fetch that are not about one blob.
 pub(super) fn steps(event: &Event) -> Option<String> {
     match event {
         Event::Resolved { reference, digest } => {
             Some(format!("{}: resolved to {digest}", printable(reference)))
         }
+        Event::Asking { reference, manifests } => Some(asking(reference, *manifests)),
         Event::Planned { reference, blobs, bytes, reused } => {
             let reused = match reused {
                 0 => String::new(),
@@ -142,6 +149,11 @@ pub(super) fn steps(event: &Event) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// What is asked about manifests that are there already.
+pub(super) fn asking(reference: &str, manifests: usize) -> String {
+    format!("{}: looking for what belongs to {}", printable(reference), counted(manifests, "manifest"))
 }
 
 #[cfg(test)]

@@ -4,17 +4,21 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
-use ocipull::fetch::RefName;
-use ocipull::platform::Platform;
-use ocipull::transfer;
+use ocipull::registry::config::registries_conf::{RegistriesConfError, RunMirror};
+use ocipull::tags::{Pattern, VersionRange};
 
-/// Below this a range costs more than it carries.
-const SMALLEST_SEGMENT: u64 = 1024;
+mod convert;
+mod fetch;
+mod login;
+mod rate;
+
+pub(crate) use convert::{ConvertArgs, ConvertFormatArg};
+pub(crate) use fetch::{DiffIdsArg, FetchArgs, ForeignLayersArg, FormatArg};
+pub(crate) use login::{LoginArgs, LogoutArgs};
 
 /// Pull container images from any registry into a proven OCI image layout.
 ///
@@ -50,94 +54,20 @@ pub(crate) struct VerbosityArgs {
 pub(crate) enum Command {
     Fetch(Box<FetchArgs>),
     Resolve(ResolveArgs),
+    Tags(TagsArgs),
     Inspect(InspectArgs),
     Ls(LsArgs),
     Verify(VerifyArgs),
+    Convert(ConvertArgs),
     Serve(ServeArgs),
-}
-
-/// Pull images into an OCI image layout.
-///
-/// OUT is made when it does not exist; a layout that is there is added to. Only what is missing is downloaded, and an
-/// image is named in OUT only when every byte of it is proven. For each image one line `NAME@DIGEST` is printed.
-#[derive(Debug, clap::Args)]
-#[command(override_usage = "ocipull fetch [OPTIONS] <REF>... <OUT>", after_long_help = FETCH_EXAMPLES)]
-pub(crate) struct FetchArgs {
-    /// Images to pull, such as alpine:3.20, quay.io/org/app:v1 or ghcr.io/org/app@sha256:…; the last one is the folder OUT
-    // One list, split in `settings`: clap cannot have options between the values of a list and a value after it.
-    #[arg(value_name = "REF|OUT", required = true, num_args = 1..)]
-    pub(crate) references_and_out: Vec<OsString>,
-
-    /// The platform to pull, such as linux/arm64 or linux/arm/v7
-    ///
-    /// The default is this host's (Linux where the host is macOS). An image for a platform that this one can run is
-    /// taken too, the best first, as docker does.
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = WHAT)]
-    pub(crate) platform: Option<Platform>,
-
-    /// The image's short name in the layout: its tag, its full name, none, or TEXT
-    ///
-    /// This is the annotation org.opencontainers.image.ref.name, which skopeo and umoci go by. The default is `tag`
-    /// for one reference and `full` for several.
-    #[arg(long, value_name = "tag|full|none|=TEXT", value_parser = ref_name, help_heading = WHAT)]
-    pub(crate) ref_name: Option<RefName>,
-
-    /// Take over a short name that another image has in the layout
-    #[arg(long, help_heading = WHAT)]
-    pub(crate) replace: bool,
-
-    /// Whether uncompressed layers are checked against the image config
-    #[arg(long, value_name = "verify|skip", value_enum, default_value_t = DiffIdsArg::Verify, help_heading = WHAT)]
-    pub(crate) diff_ids: DiffIdsArg,
-
-    /// Read again and prove the blobs that the layout already holds
-    #[arg(long, help_heading = WHAT)]
-    pub(crate) verify_existing: bool,
-
-    /// Say what would be downloaded, and touch nothing
-    #[arg(long, help_heading = WHAT)]
-    pub(crate) dry_run: bool,
-
-    /// How many connections are used, over all blobs together
-    #[arg(long, value_name = "N", default_value_t = connections(), help_heading = HOW,
-        value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) connections: u16,
-
-    /// The unit in which large blobs are downloaded in parallel (KB is 1000, KiB 1024)
-    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = segment_size, help_heading = HOW)]
-    pub(crate) segment_size: u64,
-
-    #[command(flatten)]
-    pub(crate) network: NetworkArgs,
-
-    #[command(flatten)]
-    pub(crate) output: ProgressArgs,
-
-    #[command(flatten)]
-    pub(crate) registry: RegistryArgs,
+    Login(LoginArgs),
+    Logout(LogoutArgs),
 }
 
 const WHAT: &str = "What is pulled";
 const HOW: &str = "How it is downloaded";
 const OUTPUT: &str = "Output";
 const ACCESS: &str = "Access to the registry";
-
-const FETCH_EXAMPLES: &str = "\
-Examples:
-  One image for this host:
-    ocipull fetch alpine:3.20 ./out
-
-  For another platform, by digest, with the tag as its name:
-    ocipull fetch --platform linux/arm64 quay.io/prometheus/prometheus:v3.1.0@sha256:… ./out
-
-  Several images into one layout, with a report for a script:
-    ocipull fetch --json alpine:3.20 ghcr.io/org/app:v2 ./out
-
-  From a registry that needs a login:
-    echo \"$TOKEN\" | ocipull fetch --username me --password-stdin ghcr.io/org/private:v1 ./out
-
-  What would it be?
-    ocipull fetch --dry-run alpine:3.20 ./out";
 
 /// Print the digest that a reference stands for.
 ///
@@ -158,6 +88,46 @@ pub(crate) struct ResolveArgs {
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
 }
+
+/// List the tags of a repository.
+///
+/// A tag a line, in natural order: 1.9 comes before 1.10. Tags that are left out by --match or --semver are no failure:
+/// where nothing is left, nothing is printed.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = TAGS_EXAMPLES)]
+pub(crate) struct TagsArgs {
+    /// The repository, such as alpine or quay.io/org/app
+    #[arg(value_name = "REPO")]
+    pub(crate) repository: String,
+
+    /// Only tags in which this regular expression is found; ^ and $ tie it to their ends
+    #[arg(long = "match", value_name = "REGEX", allow_hyphen_values = true, help_heading = WHAT)]
+    pub(crate) pattern: Option<Pattern>,
+
+    /// Only tags that are versions in this range, such as '>=3.0, <4'
+    ///
+    /// A leading v is no obstacle, 3.20 counts as 3.20.0, and what follows a dash (3.20-alpine too) is a pre-release: it is
+    /// in a range only where the range names one of the same version. Operators are = > >= < <= ~ ^, without one =; commas
+    /// or blanks mean and, || means or.
+    #[arg(long, value_name = "RANGE", help_heading = WHAT)]
+    pub(crate) semver: Option<VersionRange>,
+
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+
+    #[command(flatten)]
+    pub(crate) output: JsonArgs,
+
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+}
+
+const TAGS_EXAMPLES: &str = "\
+Examples:
+  ocipull tags alpine
+  ocipull tags --semver '>=3.18, <4' alpine
+  ocipull tags --match '^v3\\.[0-9]+\\.[0-9]+$' quay.io/prometheus/prometheus
+  ocipull tags alpine | tail -1";
 
 /// Show an image: manifest, config, layers, platforms.
 ///
@@ -193,7 +163,8 @@ Examples:
 
 /// List the images in a layout.
 ///
-/// SIZE is what an image takes on disk, UNIQUE how much of that no other image in the layout shares.
+/// SIZE is what the files of an image take that are there, each counted once; UNIQUE is how much of that no other image
+/// in the layout shares.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LsArgs {
     /// The folder of the layout
@@ -206,8 +177,8 @@ pub(crate) struct LsArgs {
 
 /// Prove a layout: every size, digest and diff ID.
 ///
-/// Each finding is a line: what it is, the digest, the file and the detail. Blobs that nothing refers to and stray files
-/// are notes; any other finding is exit code 6.
+/// Each finding is a line, KIND: FILE: DETAIL; FILE is the blob's path in the layout, which has its digest. Blobs that
+/// nothing refers to and stray files are notes; any other finding is exit code 6.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArgs {
     /// The folder of the layout
@@ -230,9 +201,22 @@ pub(crate) struct ServeArgs {
     #[arg(value_name = "OUT")]
     pub(crate) layout: OsString,
 
-    /// Where to listen; port 0 takes one that is free
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:5000")]
-    pub(crate) listen: SocketAddr,
+    /// Where to listen, by address or by name; port 0 takes one that is free
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:5000", value_parser = listen)]
+    pub(crate) listen: String,
+}
+
+/// Whether there is a host and a port; what the host is, the system says.
+fn listen(text: &str) -> Result<String, String> {
+    let is_port =
+        |port: &str| port.bytes().all(|digit| digit.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    let is_host = |host: &str| {
+        !host.is_empty() && (!host.contains(':') || (host.starts_with('[') && host.ends_with(']')))
+    };
+    match text.rsplit_once(':') {
+        Some((host, port)) if is_host(host) && is_port(port) => Ok(text.to_owned()),
+        _ => Err("it is ADDR:PORT, such as 127.0.0.1:5000".to_owned()),
+    }
 }
 
 /// How a registry is talked to when the line is bad.
@@ -267,7 +251,7 @@ pub(crate) struct ProgressArgs {
     pub(crate) progress: ProgressArg,
 }
 
-/// Who asks, and how the registry is reached.
+/// As whom the registry is asked, and how it is reached.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RegistryArgs {
     /// User and password for the registry (others on this machine can see the command line; see --password-stdin)
@@ -287,10 +271,25 @@ pub(crate) struct RegistryArgs {
     #[arg(long, value_name = "TOKEN", help_heading = ACCESS)]
     pub(crate) registry_token: Option<Secret>,
 
-    /// Whether the registry's certificate is checked
+    /// Look for credentials in this file only; the default is what `REGISTRY_AUTH_FILE` names, else the usual files
+    #[arg(long, value_name = "FILE", help_heading = ACCESS)]
+    pub(crate) authfile: Option<PathBuf>,
+
+    /// A mirror to ask first, whatever the registry, and before those in registries.conf; may be repeated
+    #[arg(long, value_name = "HOST[/PATH]", value_parser = mirror, help_heading = ACCESS)]
+    pub(crate) mirror: Vec<RunMirror>,
+
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+}
+
+/// How the registry is reached.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReachArgs {
+    /// Whether the registry's certificate is checked (default: unless registries.conf calls it insecure)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        default_value_t = true, action = ArgAction::Set, hide_possible_values = true, help_heading = ACCESS)]
-    pub(crate) tls_verify: bool,
+        action = ArgAction::Set, hide_possible_values = true, help_heading = ACCESS)]
+    pub(crate) tls_verify: Option<bool>,
 
     /// Use plain http, for any host
     #[arg(long, help_heading = ACCESS)]
@@ -299,6 +298,18 @@ pub(crate) struct RegistryArgs {
     /// A PEM file with certificate authorities to trust besides the system's; may be repeated
     #[arg(long, value_name = "FILE", help_heading = ACCESS)]
     pub(crate) ca_file: Vec<PathBuf>,
+
+    /// A folder with *.crt to trust, and X.cert with X.key to show to the registry, instead of those in certs.d
+    #[arg(long, value_name = "DIR", help_heading = ACCESS)]
+    pub(crate) cert_dir: Option<PathBuf>,
+
+    /// The registries.conf to use instead of the user's and the system's
+    #[arg(long, value_name = "FILE", help_heading = ACCESS)]
+    pub(crate) registries_conf: Option<PathBuf>,
+}
+
+fn mirror(text: &str) -> Result<RunMirror, RegistriesConfError> {
+    text.parse()
 }
 
 /// A value that must not be shown.
@@ -324,15 +335,6 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whether diff IDs are checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DiffIdsArg {
-    /// Uncompress each layer and hold it against the config
-    Verify,
-    /// Check compressed digests only
-    Skip,
-}
-
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgressArg {
@@ -348,38 +350,6 @@ pub(crate) enum ProgressArg {
     None,
 }
 
-fn connections() -> u16 {
-    u16::try_from(transfer::Options::CONNECTIONS).unwrap_or(u16::MAX)
-}
-
-fn ref_name(text: &str) -> Result<RefName, String> {
-    match text {
-        "tag" => Ok(RefName::Tag),
-        "full" => Ok(RefName::Full),
-        "none" => Ok(RefName::None),
-        _ => match text.strip_prefix('=') {
-            Some("") => Err("there is no text after the `=`".to_owned()),
-            Some(name) if ocipull::text::escape(name) != name => {
-                Err("a name cannot have control characters".to_owned())
-            }
-            Some(name) => Ok(RefName::Text(name.to_owned())),
-            None => Err(format!("it is `tag`, `full`, `none`, or `={text}` for that text")),
-        },
-    }
-}
-
-fn segment_size(text: &str) -> Result<u64, String> {
-    let size = parse_size::parse_size(text).map_err(|error| match error {
-        parse_size::Error::Empty => "there is no number".to_owned(),
-        parse_size::Error::PosOverflow => "it is too large".to_owned(),
-        _ => "a size is a number and a unit, such as 16MiB or 500KB".to_owned(),
-    })?;
-    match size {
-        0..SMALLEST_SEGMENT => Err(format!("the smallest size is {SMALLEST_SEGMENT} bytes")),
-        _ => Ok(size),
-    }
-}
-
 fn timeout(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("it must be more than nothing".to_owned()),
@@ -393,7 +363,21 @@ mod tests {
     use clap::CommandFactory as _;
     use clap::error::ErrorKind;
 
+    use ocipull::fetch::RefName;
+
+    use super::fetch::*;
     use super::*;
+
+    /// A port alone says what is missing; names and addresses of both kinds are taken.
+    #[test]
+    fn addresses_to_listen_on() {
+        for good in ["127.0.0.1:5000", "localhost:0", "[::1]:80", "host.example:65535"] {
+            assert_eq!(listen(good).as_deref(), Ok(good));
+        }
+        for bad in ["5000", ":5000", "localhost", "localhost:", "::1:80", "a:+1", "a:65536", "http://a:1"] {
+            assert_eq!(listen(bad).unwrap_err(), "it is ADDR:PORT, such as 127.0.0.1:5000", "{bad}");
+        }
+    }
 
     fn fetch(arguments: &[&str]) -> Result<FetchArgs, clap::Error> {
         let all = ["ocipull", "fetch"].iter().chain(arguments);
@@ -414,15 +398,27 @@ mod tests {
     fn options_stand_anywhere() {
         let args = fetch(&["a:1", "--dry-run", "b:2", "./out", "--plain-http"]).unwrap();
         assert_eq!(args.references_and_out, ["a:1", "b:2", "./out"]);
-        assert!(args.dry_run && args.registry.plain_http && args.registry.tls_verify);
+        assert!(args.dry_run && args.registry.reach.plain_http);
+        assert_eq!(args.registry.reach.tls_verify, None);
         assert_eq!(fetch(&[]).unwrap_err().kind(), ErrorKind::MissingRequiredArgument);
     }
 
-    /// One platform is all that a fetch takes; a second is refused rather than ignored.
+    /// Platforms add up, and `--all-platforms` leaves nothing to choose.
     #[test]
-    fn a_second_platform_is_refused() {
-        let error = fetch(&["--platform", "linux/amd64", "--platform", "linux/arm64", "a", "o"]).unwrap_err();
+    fn platforms_are_several_or_all() {
+        let args = fetch(&["--platform", "linux/amd64", "--platform", "linux/arm64", "a", "o"]).unwrap();
+        assert_eq!(args.forms.platform.len(), 2);
+        let error = fetch(&["--platform", "linux/amd64", "--all-platforms", "a", "o"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
+    }
+
+    /// `--referrers` never eats a reference: types come after `=` only, separated by commas.
+    #[test]
+    fn referrers_with_and_without_types() {
+        let types = |option| fetch(&[option, "a:1", "out"]).unwrap().forms.referrers;
+        assert_eq!(types("--referrers"), Some(vec![String::new()]));
+        assert_eq!(types("--referrers=x/y,z"), Some(vec!["x/y".to_owned(), "z".to_owned()]));
+        assert_eq!(types("--dry-run"), None);
     }
 
     /// `--tls-verify` takes its value after `=` only, so that it never eats a reference.
@@ -431,7 +427,8 @@ mod tests {
         for (option, wanted) in
             [("--tls-verify", true), ("--tls-verify=true", true), ("--tls-verify=false", false)]
         {
-            assert_eq!(fetch(&[option, "a:1", "out"]).unwrap().registry.tls_verify, wanted, "{option}");
+            let args = fetch(&[option, "a:1", "out"]).unwrap();
+            assert_eq!(args.registry.reach.tls_verify, Some(wanted), "{option}");
         }
         assert!(fetch(&["--tls-verify=no", "a:1", "out"]).is_err());
     }
@@ -458,6 +455,10 @@ mod tests {
             &["--connections", "0"],
             &["--retries", "-1"],
             &["--diff-ids", "maybe"],
+            &["--match", "x"],
+            &["--semver", "1"],
+            &["--all-tags", "--match", "("],
+            &["--all-tags", "--semver", "latest"],
             &["--no-such-option"],
         ] {
             let arguments: Vec<&str> = arguments.iter().chain(&["a:1", "out"]).copied().collect();
