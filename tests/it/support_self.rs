@@ -2,6 +2,7 @@
 //! sends; the checker finds what is wrong. An independent client (reqwest) stands in for ocipull.
 
 mod access;
+mod belonging;
 mod faults;
 mod layouts;
 mod programs;

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::auth::{Auth, Issuer, Login, TokenPolicy};
+use super::belonging::Offers;
 use super::faults::Rules;
 use super::registry::FaultRegistry;
 use super::server::{self, Activity, Connections, Shared, Storage};
 use super::store::Store;
-use super::tls::Certificate;
+use super::tls::{Certificate, ClientAuthority};
 use super::wire::Pacer;
 
 /// What the kernel may hold between the registry and the client. Small, so that the bytes counted as sent are close
@@ -35,9 +36,12 @@ pub(crate) struct Builder {
     tokens: TokenPolicy,
     token_server: Option<(Arc<Issuer>, String)>,
     certificate: Option<Certificate>,
+    clients: Option<Arc<ClientAuthority>>,
     on_tls_hello: OnTlsHello,
     storage: Option<(Storage, Arc<Mutex<Store>>, Arc<AtomicBool>)>,
     tags_per_page: usize,
+    links_in_plain_http: bool,
+    offers: Offers,
 }
 
 impl Builder {
@@ -47,15 +51,24 @@ impl Builder {
             tokens: TokenPolicy::default(),
             token_server: None,
             certificate: None,
+            clients: None,
             on_tls_hello: OnTlsHello::BadRequest,
             storage: None,
             tags_per_page: usize::MAX,
+            links_in_plain_http: false,
+            offers: Offers::default(),
         }
     }
 
     /// Speaks TLS with such a certificate.
     pub(crate) fn tls(mut self, certificate: Certificate) -> Self {
         self.certificate = Some(certificate);
+        self
+    }
+
+    /// Lets in, with TLS, only clients with a certificate of this authority.
+    pub(crate) fn only_clients_of(mut self, authority: &Arc<ClientAuthority>) -> Self {
+        self.clients = Some(Arc::clone(authority));
         self
     }
 
@@ -142,6 +155,30 @@ impl Builder {
         self
     }
 
+    /// Links to next pages with `http://` and the host, as a registry does that does not know of the TLS before it.
+    pub(crate) fn links_in_plain_http(mut self) -> Self {
+        self.links_in_plain_http = true;
+        self
+    }
+
+    /// Lists no referrers: what is pushed with a subject is listed under a tag, as clients do it then.
+    pub(crate) fn without_referrers(mut self) -> Self {
+        self.offers.referrers = false;
+        self
+    }
+
+    /// Lists at most this many referrers at once.
+    pub(crate) fn referrers_per_page(mut self, count: usize) -> Self {
+        self.offers.referrers_per_page = count;
+        self
+    }
+
+    /// Keeps simple signing's signatures itself, and says so.
+    pub(crate) fn signature_extension(mut self) -> Self {
+        self.offers.signatures = true;
+        self
+    }
+
     /// Listens on a free port of 127.0.0.1. The server has threads of its own, so that tests may block.
     pub(crate) fn start(self) -> FaultRegistry {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -154,7 +191,8 @@ impl Builder {
             let _context = runtime.enter();
             listen()
         };
-        let (tls, ca) = self.certificate.map(Certificate::issue).unzip();
+        let (tls, ca) =
+            self.certificate.map(|certificate| certificate.issue(self.clients.as_deref())).unzip();
         let address = listener.local_addr().unwrap();
         let base = base_url(tls.is_some(), address);
         let (issuer, realm) = self
@@ -171,6 +209,8 @@ impl Builder {
             redirect_blobs_to,
             signed_urls: Arc::default(),
             tags_per_page: self.tags_per_page,
+            links_in_plain_http: self.links_in_plain_http,
+            offers: self.offers,
             tls,
             on_tls_hello: self.on_tls_hello,
             link: Pacer::new(0),
@@ -180,6 +220,7 @@ impl Builder {
             connections: Connections::default(),
             activity: Activity::default(),
         });
+        shared.store.lock().unwrap().lists_by_tag = !self.offers.referrers;
         runtime.spawn(server::run(listener, Arc::clone(&shared)));
         FaultRegistry::started(shared, runtime, ca)
     }

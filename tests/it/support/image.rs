@@ -21,11 +21,23 @@ pub(crate) struct Blob {
     pub(crate) media_type: String,
     pub(crate) digest: String,
     pub(crate) bytes: Bytes,
+    pub(crate) urls: Vec<String>,
 }
 
 impl Blob {
+    /// A blob of no type that matters.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let (media_type, digest) = ("application/octet-stream".into(), sha256(bytes));
+        Self { media_type, digest, bytes: shared(bytes), urls: Vec::new() }
+    }
+
     fn descriptor(&self) -> Value {
-        json!({ "mediaType": self.media_type, "digest": self.digest, "size": self.bytes.len() })
+        let mut descriptor =
+            json!({ "mediaType": self.media_type, "digest": self.digest, "size": self.bytes.len() });
+        if !self.urls.is_empty() {
+            descriptor["urls"] = json!(self.urls);
+        }
+        descriptor
     }
 }
 
@@ -34,6 +46,8 @@ impl Blob {
 pub(crate) struct Built {
     pub(crate) media_type: String,
     pub(crate) document: Bytes,
+    /// What the digest is over: the document, but of a signed schema 1 manifest its payload.
+    pub(crate) digested: Bytes,
     pub(crate) digest: String,
     pub(crate) config: Option<Blob>,
     pub(crate) layers: Vec<Blob>,
@@ -48,6 +62,7 @@ impl Built {
         Self {
             media_type: media_type.into(),
             digest: sha256(&document),
+            digested: document.clone(),
             document,
             config: None,
             layers: Vec::new(),
@@ -78,12 +93,15 @@ pub(crate) fn image() -> Image {
         sha512: false,
         platform: platform_json("linux/amd64"),
         layers: Vec::new(),
+        throwaways: Vec::new(),
         diff_id_lies: Vec::new(),
         rootfs: true,
         config: None,
         config_type: None,
         artifact_type: None,
+        subject: None,
         annotations: Map::new(),
+        urls: Vec::new(),
     }
 }
 
@@ -101,18 +119,22 @@ pub(crate) fn artifact(artifact_type: &str) -> Image {
 pub(crate) struct Image {
     docker: bool,
     sha512: bool,
-    platform: Value,
-    layers: Vec<Layer>,
+    pub(super) platform: Value,
+    pub(super) layers: Vec<Layer>,
+    /// Steps without a layer, each with the number of layers below it. Only schema 1 shows them.
+    pub(super) throwaways: Vec<(usize, String)>,
     diff_id_lies: Vec<(usize, String)>,
     rootfs: bool,
     config: Option<Vec<u8>>,
     config_type: Option<String>,
     artifact_type: Option<String>,
+    subject: Option<Value>,
     annotations: Map<String, Value>,
+    urls: Vec<(usize, Vec<String>)>,
 }
 
 #[derive(Debug, Clone)]
-struct Layer {
+pub(super) struct Layer {
     bytes: Bytes,
     diff_id: String,
     kind: LayerKind,
@@ -146,6 +168,22 @@ impl Image {
         let bytes = shared(bytes);
         let diff_id = sha256(&bytes);
         self.layers.push(Layer { bytes, diff_id, kind: LayerKind::Typed(media_type.into()) });
+        self
+    }
+
+    /// The `urls` of the layer at `position`. The registry has the layer all the same.
+    pub(crate) fn urls<T: Into<String>>(
+        mut self,
+        position: usize,
+        urls: impl IntoIterator<Item = T>,
+    ) -> Self {
+        self.urls.push((position, urls.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// Adds a step without a layer, which only a schema 1 manifest shows.
+    pub(crate) fn throwaway(mut self, command: &str) -> Self {
+        self.throwaways.push((self.layers.len(), command.into()));
         self
     }
 
@@ -209,11 +247,17 @@ impl Image {
         self
     }
 
-    fn digest_of(&self, bytes: &[u8]) -> String {
+    /// The descriptor of what the manifest is about.
+    pub(crate) fn subject(mut self, descriptor: Value) -> Self {
+        self.subject = Some(descriptor);
+        self
+    }
+
+    pub(super) fn digest_of(&self, bytes: &[u8]) -> String {
         if self.sha512 { sha512(bytes) } else { sha256(bytes) }
     }
 
-    fn diff_ids(&self) -> Vec<String> {
+    pub(super) fn diff_ids(&self) -> Vec<String> {
         let mut diff_ids: Vec<_> = self.layers.iter().map(|layer| layer.diff_id.clone()).collect();
         for (position, claim) in &self.diff_id_lies {
             diff_ids[*position].clone_from(claim);
@@ -235,22 +279,27 @@ impl Image {
             media_type: self.config_type.clone().unwrap_or_else(|| standard.into()),
             digest: self.digest_of(&bytes),
             bytes: shared(bytes),
+            urls: Vec::new(),
         }
     }
 
-    fn blob(&self, layer: &Layer) -> Blob {
+    pub(super) fn blob(&self, layer: &Layer) -> Blob {
         let media_type = match &layer.kind {
             LayerKind::Typed(media_type) => media_type.clone(),
             LayerKind::Tar(compression) => layer_type(*compression, self.docker).into(),
         };
-        Blob { media_type, digest: self.digest_of(&layer.bytes), bytes: layer.bytes.clone() }
+        let digest = self.digest_of(&layer.bytes);
+        Blob { media_type, digest, bytes: layer.bytes.clone(), urls: Vec::new() }
     }
 }
 
 impl From<Image> for Built {
     fn from(image: Image) -> Self {
         let config = image.config();
-        let layers: Vec<_> = image.layers.iter().map(|layer| image.blob(layer)).collect();
+        let mut layers: Vec<_> = image.layers.iter().map(|layer| image.blob(layer)).collect();
+        for (position, urls) in &image.urls {
+            layers[*position].urls.clone_from(urls);
+        }
         let media_type = if image.docker { DOCKER_MANIFEST } else { OCI_MANIFEST };
         let mut manifest = json!({ "schemaVersion": 2, "mediaType": media_type });
         if let Some(artifact_type) = &image.artifact_type {
@@ -258,6 +307,9 @@ impl From<Image> for Built {
         }
         manifest["config"] = config.descriptor();
         manifest["layers"] = layers.iter().map(Blob::descriptor).collect();
+        if let Some(subject) = &image.subject {
+            manifest["subject"] = subject.clone();
+        }
         if !image.annotations.is_empty() {
             manifest["annotations"] = Value::Object(image.annotations.clone());
         }
@@ -278,7 +330,7 @@ impl From<&Image> for Built {
 
 /// An OCI image index without entries, to be added to.
 pub(crate) fn index() -> Index {
-    Index { docker: false, entries: Vec::new(), children: Vec::new(), annotations: Map::new() }
+    Index { docker: false, entries: Vec::new(), children: Vec::new(), subject: None, annotations: Map::new() }
 }
 
 /// An index under construction.
@@ -287,6 +339,7 @@ pub(crate) struct Index {
     docker: bool,
     entries: Vec<Value>,
     children: Vec<Built>,
+    subject: Option<Value>,
     annotations: Map<String, Value>,
 }
 
@@ -316,6 +369,12 @@ impl Index {
         self
     }
 
+    /// The descriptor of what the index is about.
+    pub(crate) fn subject(mut self, descriptor: Value) -> Self {
+        self.subject = Some(descriptor);
+        self
+    }
+
     /// An annotation of the index.
     pub(crate) fn annotation(mut self, key: &str, value: &str) -> Self {
         self.annotations.insert(key.into(), value.into());
@@ -327,6 +386,9 @@ impl From<Index> for Built {
     fn from(index: Index) -> Self {
         let media_type = if index.docker { DOCKER_LIST } else { OCI_INDEX };
         let mut document = json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": index.entries });
+        if let Some(subject) = index.subject {
+            document["subject"] = subject;
+        }
         if !index.annotations.is_empty() {
             document["annotations"] = Value::Object(index.annotations);
         }

@@ -13,6 +13,7 @@
 
 mod answer;
 mod auth;
+mod belonging;
 mod builder;
 mod content;
 mod context;
@@ -23,6 +24,7 @@ mod layout;
 mod registry;
 mod request;
 mod routes;
+mod schema1;
 mod server;
 mod store;
 mod tls;
@@ -30,12 +32,12 @@ mod wire;
 mod written;
 
 pub(crate) use self::builder::OnTlsHello;
-pub(crate) use self::content::{Compression, KIB, MIB, random, random_from, sha256, sha512, text};
+pub(crate) use self::content::{Compression, KIB, MIB, random, random_from, sha256, sha512, tar_of, text};
 pub(crate) use self::context::{Outcome, TestContext};
 pub(crate) use self::faults::{Fault, Gate};
-pub(crate) use self::image::{Built, artifact, image, index};
+pub(crate) use self::image::{Blob, Built, Index, artifact, image, index};
 pub(crate) use self::layout::{Proof, assert_readable, check_layout};
 pub(crate) use self::registry::{FaultRegistry, PushedImage};
 pub(crate) use self::request::Request;
-pub(crate) use self::tls::Certificate;
+pub(crate) use self::tls::{Certificate, ClientAuthority};
 pub(crate) use self::written::write_layout;

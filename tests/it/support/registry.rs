@@ -72,7 +72,7 @@ impl FaultRegistry {
     pub(crate) fn push_as(&self, repository: &str, tag: &str, content: impl Into<Built>) -> PushedImage {
         let built = content.into();
         self.shared.store.lock().unwrap().push(repository, Some(tag), &built);
-        PushedImage { host: self.host(), repository: repository.into(), tag: tag.into(), built }
+        PushedImage::new(self.host(), repository, tag, built)
     }
 
     /// Breaks GETs of this blob.
@@ -237,6 +237,20 @@ pub(crate) struct PushedImage {
 }
 
 impl PushedImage {
+    pub(crate) fn new(host: String, repository: &str, tag: &str, built: Built) -> Self {
+        Self { host, repository: repository.into(), tag: tag.into(), built }
+    }
+
+    /// The repository's path.
+    pub(crate) fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The descriptor of what the tag names, as a manifest's `subject` has it.
+    pub(crate) fn descriptor(&self) -> serde_json::Value {
+        self.built.descriptor(None)
+    }
+
     /// `HOST/REPOSITORY:TAG`
     pub(crate) fn reference(&self) -> String {
         format!("{}/{}:{}", self.host, self.repository, self.tag)

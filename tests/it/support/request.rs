@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use super::belonging::LOOKASIDE;
+
 /// What a path is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
@@ -16,6 +18,12 @@ pub(crate) enum Target {
     Blob { repository: String, digest: String },
     /// `/v2/REPOSITORY/tags/list`
     Tags { repository: String },
+    /// `/v2/REPOSITORY/referrers/DIGEST`
+    Referrers { repository: String, digest: String },
+    /// `/extensions/v2/REPOSITORY/signatures/DIGEST`
+    Signatures { repository: String, digest: String },
+    /// `/lookaside/PATH`
+    Lookaside { path: String },
     /// `/storage/REPOSITORY/DIGEST`: where a registry redirects to.
     Storage { repository: String, digest: String },
     /// `/token`
@@ -38,6 +46,13 @@ impl Target {
         {
             return Self::Storage { repository: repository.into(), digest: digest.into() };
         }
+        if let Some(path) = path.strip_prefix(LOOKASIDE).and_then(|rest| rest.strip_prefix('/')) {
+            return Self::Lookaside { path: path.into() };
+        }
+        if let Some(rest) = path.strip_prefix("/extensions/v2/") {
+            let Some((repository, digest)) = rest.split_once("/signatures/") else { return Self::Unknown };
+            return Self::Signatures { repository: repository.into(), digest: digest.into() };
+        }
         let Some(rest) = path.strip_prefix("/v2/") else { return Self::Unknown };
         let mut parts = rest.rsplitn(3, '/');
         let (last, kind, repository) = (parts.next(), parts.next(), parts.next());
@@ -46,6 +61,7 @@ impl Target {
                 Self::Manifest { repository, reference }
             }
             (Some(repository), Some("blobs"), Some(digest)) => Self::Blob { repository, digest },
+            (Some(repository), Some("referrers"), Some(digest)) => Self::Referrers { repository, digest },
             (Some(repository), Some("tags"), Some(last)) if last == "list" => Self::Tags { repository },
             _ => Self::Unknown,
         }
@@ -54,9 +70,11 @@ impl Target {
     /// The repository that a token has to cover; storage needs none.
     pub(crate) fn repository(&self) -> Option<&str> {
         match self {
-            Self::Manifest { repository, .. } | Self::Blob { repository, .. } | Self::Tags { repository } => {
-                Some(repository)
-            }
+            Self::Manifest { repository, .. }
+            | Self::Blob { repository, .. }
+            | Self::Referrers { repository, .. }
+            | Self::Signatures { repository, .. }
+            | Self::Tags { repository } => Some(repository),
             _ => None,
         }
     }

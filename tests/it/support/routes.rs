@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::answer::Answer;
 use super::auth::Auth;
+use super::belonging;
 use super::content::shared;
 use super::faults::Fault;
 use super::request::{Request, Target};
@@ -17,10 +18,13 @@ use super::server::{Shared, Storage};
 
 /// What a request is told that the registry's authentication does not let through.
 pub(crate) fn refusal(registry: &Shared, request: &Request) -> Option<Answer> {
-    if matches!(request.target, Target::Token | Target::Storage { .. } | Target::Unknown) {
+    if matches!(
+        request.target,
+        Target::Token | Target::Storage { .. } | Target::Lookaside { .. } | Target::Unknown
+    ) {
         return None;
     }
-    match &registry.auth {
+    let refusal = match &registry.auth {
         Auth::Nothing => None,
         Auth::Basic(login) if login.is_in(request) => None,
         Auth::Basic(_) => Some(
@@ -28,7 +32,16 @@ pub(crate) fn refusal(registry: &Shared, request: &Request) -> Option<Answer> {
                 .with("WWW-Authenticate", "Basic realm=\"fault-registry\""),
         ),
         Auth::Token => registry.issuer.refusal(request, &registry.realm),
+    };
+    refusal.map(|refusal| if request.target == Target::Ping { ping(registry, refusal) } else { refusal })
+}
+
+/// What the registry says of itself to everybody, refused or not.
+fn ping(registry: &Shared, mut answer: Answer) -> Answer {
+    if registry.offers.signatures {
+        answer.set("X-Registry-Supports-Signatures", "1");
     }
+    answer
 }
 
 /// The correct answer, but for what `faults` change about the resource itself.
@@ -37,7 +50,7 @@ pub(crate) fn answer(registry: &Shared, request: &Request, faults: &[Fault]) -> 
     match &request.target {
         Target::Token => registry.issuer.answer(request),
         _ if !is_read => Answer::error(405, "UNSUPPORTED", "this registry is read-only"),
-        Target::Ping => Answer::json(200, &json!({})),
+        Target::Ping => ping(registry, Answer::json(200, &json!({}))),
         Target::Manifest { repository, reference } => manifest(registry, repository, reference, faults),
         Target::Blob { repository, digest } => {
             if let Some(storage) = &registry.redirect_blobs_to {
@@ -47,6 +60,11 @@ pub(crate) fn answer(registry: &Shared, request: &Request, faults: &[Fault]) -> 
         }
         Target::Storage { repository, digest } => storage(registry, request, repository, digest, faults),
         Target::Tags { repository } => tags(registry, request, repository),
+        Target::Referrers { repository, digest } => {
+            belonging::referrers(registry, request, repository, digest)
+        }
+        Target::Signatures { repository, digest } => belonging::signatures(registry, repository, digest),
+        Target::Lookaside { path } => belonging::lookaside(registry, request, path),
         Target::Unknown => Answer::error(404, "NOT_FOUND", "no such endpoint"),
     }
 }
@@ -111,7 +129,9 @@ fn tags(registry: &Shared, request: &Request, repository: &str) -> Answer {
     let answer = Answer::json(200, &json!({ "name": repository, "tags": tags }));
     match tags.last() {
         Some(last) if more => {
-            answer.with("Link", &format!("</v2/{repository}/tags/list?last={last}&n={page}>; rel=\"next\""))
+            let host = registry.links_in_plain_http.then(|| format!("http://{}", registry.address));
+            let url = format!("{}/v2/{repository}/tags/list?last={last}&n={page}", host.unwrap_or_default());
+            answer.with("Link", &format!("<{url}>; rel=\"next\""))
         }
         _ => answer,
     }

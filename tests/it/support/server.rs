@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::answer::Answer;
 use super::auth::{Auth, Issuer};
+use super::belonging::Offers;
 use super::builder::OnTlsHello;
 use super::content::KIB;
 use super::faults::{Fault, Rules};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     /// Whether this registry, as a storage, asks for signatures.
     pub(crate) signed_urls: Arc<AtomicBool>,
     pub(crate) tags_per_page: usize,
+    pub(crate) links_in_plain_http: bool,
+    pub(crate) offers: Offers,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) on_tls_hello: OnTlsHello,
     pub(crate) link: Pacer,

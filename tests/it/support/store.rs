@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
+use super::belonging::Belongings;
 use super::content::{sha256, sha512};
 use super::image::{Blob, Built};
 
@@ -15,6 +16,9 @@ pub(crate) struct Store {
     /// By repository, then tag: the digest in the algorithm of the one who pushed.
     tags: BTreeMap<String, BTreeMap<String, String>>,
     signatures: Signatures,
+    pub(crate) belongings: Belongings,
+    /// Whether clients keep lists of referrers under tags, because the registry keeps none.
+    pub(crate) lists_by_tag: bool,
 }
 
 /// A manifest as it is served.
@@ -35,7 +39,7 @@ impl Store {
             self.push(repository, None, child);
         }
         // Whoever asks by the digest of another algorithm gets the same bytes.
-        for digest in [sha256(&built.document), sha512(&built.document)] {
+        for digest in [sha256(&built.digested), sha512(&built.digested)] {
             let manifest = Manifest {
                 media_type: built.media_type.clone(),
                 digest: digest.clone(),
@@ -46,6 +50,11 @@ impl Store {
         let tags = self.tags.entry(repository.into()).or_default();
         if let Some(tag) = tag {
             tags.insert(tag.into(), built.digest.clone());
+        }
+        let subject = self.belongings.note(repository, built);
+        if let Some(subject) = subject.filter(|_| self.lists_by_tag) {
+            let (tag, list) = self.belongings.tagged_list(repository, &subject);
+            self.push(repository, Some(&tag), &list);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Server certificates, right and wrong, made anew for every registry.
+//! Server certificates, right and wrong, made anew for every registry, and certificates of clients.
 
 use std::sync::Arc;
 
@@ -6,9 +6,11 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 /// What a registry shows to its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +26,9 @@ pub(crate) enum Certificate {
 }
 
 impl Certificate {
-    /// The server's side, and the PEM that a client has to trust.
-    pub(crate) fn issue(self) -> (TlsAcceptor, String) {
+    /// The server's side, and the PEM that a client has to trust. With `clients` only those come in whom it issued a
+    /// certificate.
+    pub(crate) fn issue(self, clients: Option<&ClientAuthority>) -> (TlsAcceptor, String) {
         let key = KeyPair::generate().unwrap();
         let (chain, trusted) = match self {
             Self::SelfSigned => {
@@ -46,11 +49,46 @@ impl Certificate {
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![chain], key)
             .unwrap();
+        let config = match clients {
+            Some(clients) => config.with_client_cert_verifier(clients.verifier()),
+            None => config.with_no_client_auth(),
+        };
+        let config = config.with_single_cert(vec![chain], key).unwrap();
         (TlsAcceptor::from(Arc::new(config)), trusted)
+    }
+}
+
+/// Who issues certificates to clients.
+pub(crate) struct ClientAuthority {
+    certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl ClientAuthority {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = common_name(name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        Self { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    /// A client's certificate and key in PEM.
+    pub(crate) fn client(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = common_name("a client");
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()))
+            .build()
+            .unwrap()
     }
 }
 
