@@ -227,10 +227,10 @@ fn command_line_stands_outside_the_library() {
 
 /// One file renames and fsyncs: what survives a crash is argued once.
 #[test]
-fn only_atomic_renames_and_syncs() {
+fn only_durable_renames_and_syncs() {
     let durable =
         ["fs::rename", "renameat", ".sync_all(", ".sync_data(", "fsync(", "fdatasync(", "fs::hard_link"];
-    assert_only_in(&durable, |path| path == "src/layout/atomic.rs");
+    assert_only_in(&durable, |path| path == "src/durable.rs");
 }
 
 /// A library that prints cannot be used by another program.

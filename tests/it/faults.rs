@@ -184,8 +184,7 @@ fn a_long_wait_ends_the_fetch() {
         registry.on_blob(pushed.layer(0)).always(Fault::RetryAfter { status: 429, value });
         let context = TestContext::new();
         let outcome = fails_then_recovers(&context, &registry, &pushed, &[], 5);
-        let says_when =
-            ["3600 s", "1h", "59m", "3599 s", "3598 s"].iter().any(|time| outcome.stderr.contains(time));
+        let says_when = (3500..=3600).any(|seconds| outcome.stderr.contains(&format!("{seconds} s")));
         assert!(says_when, "{}", outcome.stderr);
         assert!(outcome.stderr.contains("429"), "{}", outcome.stderr);
     }

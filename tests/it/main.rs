@@ -6,15 +6,32 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test, and the line says enough")]
 
 mod access;
+mod artifacts;
 mod asking;
+mod attached;
+mod certificates;
 mod confusion;
+mod convert;
+mod credentials;
 mod faults;
 mod fetch;
+mod foreign;
+mod formats;
+mod hostile_layout;
 mod integrity;
+mod layers;
+mod legacy;
+mod looking;
+mod manners;
+mod mirrors;
 mod platforms;
 mod resolving;
 mod resume;
+mod schema1;
 mod secure;
+mod several;
 mod support;
 mod support_self;
+mod tags;
 mod together;
+mod trust;

@@ -61,6 +61,7 @@ fn wrong_certificates_are_refused() {
         let outcome = context.fetch(&registry, &pushed).args(["--retries", "2"]).fails_with(5);
         assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
         assert_eq!((registry.requests().len(), registry.connections_not_http()), (0, 0));
+        registry.wait_until("the end of the handshake", |registry| registry.failed_handshakes() > 0);
         assert_eq!(registry.failed_handshakes(), 1, "a certificate is not asked for twice");
     }
     let registry = FaultRegistry::builder().tls(Certificate::Signed).start();

@@ -7,7 +7,8 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use ocipull::digest::{Algorithm, Digest};
-use ocipull::manifest::{ImageConfig, Manifest};
+use ocipull::manifest::convert::{image_to_oci, index_to_oci, is_docker_typed};
+use ocipull::manifest::{Descriptor, ImageConfig, Manifest, MediaType};
 use ocipull::platform::{Candidate, Matcher, Platform};
 use ocipull::reference::Reference;
 use ocipull::registry::auth::Challenge;
@@ -100,7 +101,130 @@ fn zstd_frames(contents: &[Vec<u8>]) -> Vec<u8> {
     frames.flat_map(|frame| [frame, skippable.clone()].concat()).collect()
 }
 
+/// Types of Docker's and OCI's configs and layers, generic and unknown ones, and none.
+fn media_type() -> impl Strategy<Value = String> {
+    let docker = "application/vnd.docker.";
+    prop_oneof![
+        Just(String::new()),
+        Just("application/octet-stream".to_owned()),
+        Just("application/json".to_owned()),
+        Just("application/vnd.oci.image.config.v1+json".to_owned()),
+        Just("application/vnd.oci.image.layer.v1.tar+zstd".to_owned()),
+        Just(format!("{docker}container.image.v1+json")),
+        Just(format!("{docker}plugin.v1+json")),
+        Just(format!("{docker}image.rootfs.diff.tar")),
+        Just(format!("{docker}image.rootfs.diff.tar.gzip")),
+        Just(format!("{docker}image.rootfs.diff.tar.zstd+encrypted")),
+        Just(format!("{docker}image.rootfs.foreign.diff.tar.gzip")),
+        "[a-z]{1,6}/[a-z.+]{1,12}",
+    ]
+}
+
+/// What no specification knows, written in ways that no model would keep.
+const UNKNOWN: [&str; 4] = [
+    "1.50e3",
+    "[ 1e400 , {} ]",
+    r#""\u00e9\/""#,
+    r#"{"mediaType":"application/vnd.docker.image.rootfs.diff.tar","k":null}"#,
+];
+
+fn unknown() -> impl Strategy<Value = String> {
+    (proptest::sample::select(&UNKNOWN[..]), "[ \n]{0,2}")
+        .prop_map(|(value, space)| format!(r#""x-unknown"{space}:{space}{value}"#))
+}
+
+/// A descriptor's JSON: its members in any order, the type perhaps left out.
+fn descriptor_json() -> impl Strategy<Value = String> {
+    let content = (media_type(), any::<u8>(), 0_u32..1000, unknown(), any::<bool>());
+    let members = content.prop_map(|(media_type, content, size, unknown, is_typed)| {
+        let mut members = vec![
+            format!(r#""digest":"{}""#, Digest::sha256(&[content])),
+            format!(r#""size":{size}"#),
+            unknown,
+        ];
+        if is_typed {
+            members.push(format!(r#""mediaType":"{media_type}""#));
+        }
+        members
+    });
+    members.prop_shuffle().prop_map(|members| format!("{{{}}}", members.join(", ")))
+}
+
+/// A manifest's JSON, and the type that a header says.
+fn manifest_json() -> impl Strategy<Value = (String, &'static str)> {
+    let kind = prop_oneof![
+        Just("application/vnd.docker.distribution.manifest.v2+json"),
+        Just("application/vnd.oci.image.manifest.v1+json"),
+    ];
+    let layers = proptest::collection::vec(descriptor_json(), 0..5);
+    (kind, descriptor_json(), layers, unknown(), any::<bool>())
+        .prop_map(|(kind, config, layers, unknown, is_typed)| {
+            let mut members = vec![
+                r#""schemaVersion": 2"#.to_owned(),
+                format!(r#""config":{config}"#),
+                format!(r#""layers" : [{}]"#, layers.join(" ,\n")),
+                unknown,
+            ];
+            if is_typed {
+                members.push(format!(r#""mediaType":"{kind}""#));
+            }
+            (members, kind)
+        })
+        .prop_flat_map(|(members, kind)| (Just(members).prop_shuffle(), Just(kind)))
+        .prop_map(|(members, kind)| (format!("{{{}}}", members.join(",")), kind))
+}
+
 proptest! {
+    /// Whatever a manifest holds, conversion keeps it an image or an artifact, keeps its blobs, and has nothing left to do.
+    #[test]
+    fn converted_manifests_keep_everything_but_types((text, kind) in manifest_json()) {
+        let Ok(Manifest::Image(source)) = Manifest::parse(text.into(), Some(kind)) else { panic!("a manifest") };
+        let converted = image_to_oci(&source).unwrap();
+        prop_assert_eq!(converted.is_some(), is_docker_typed(&source));
+        let Some(converted) = converted else { return Ok(()) };
+        prop_assert_eq!(&image_to_oci(&source).unwrap().unwrap(), &converted);
+        prop_assert_eq!(converted.media_type(), &MediaType::OCI_MANIFEST);
+        prop_assert_eq!(converted.is_image(), source.is_image());
+        prop_assert!(!is_docker_typed(&converted));
+        prop_assert_eq!(image_to_oci(&converted), Ok(None));
+        let again = Manifest::parse(converted.raw().clone(), None).unwrap();
+        prop_assert_eq!(again, Manifest::Image(converted.clone()));
+        let untyped = |descriptor: &Descriptor| Descriptor { media_type: MediaType::default(), ..descriptor.clone() };
+        prop_assert_eq!(untyped(converted.config()), untyped(source.config()));
+        let layers = |layers: &[Descriptor]| layers.iter().map(untyped).collect::<Vec<_>>();
+        prop_assert_eq!(layers(converted.layers()), layers(source.layers()));
+        for value in UNKNOWN {
+            let count = |raw: &[u8]| std::str::from_utf8(raw).unwrap().matches(value).count();
+            prop_assert_eq!(count(converted.raw()), count(source.raw()), "{}", value);
+        }
+    }
+
+    /// An index names what its children became, in their order, and what did not change is as it was.
+    #[test]
+    fn converted_indexes_name_what_children_became(
+        entries in proptest::collection::vec((descriptor_json(), any::<bool>()), 0..6),
+        is_docker in any::<bool>(),
+    ) {
+        let kind = if is_docker { MediaType::DOCKER_LIST } else { MediaType::OCI_INDEX };
+        let listed: Vec<&str> = entries.iter().map(|(entry, _)| entry.as_str()).collect();
+        let text = format!(r#"{{"manifests":[{}],"schemaVersion":2}}"#, listed.join(","));
+        let Ok(Manifest::Index(source)) = Manifest::parse(text.into(), Some(kind.as_str())) else { panic!("an index") };
+        let new = Descriptor::new(MediaType::OCI_MANIFEST, Digest::sha256(b"new"), 3);
+        let chosen: Vec<Descriptor> = source.manifests().iter().zip(&entries)
+            .filter(|(_, (_, is_chosen))| *is_chosen).map(|(entry, _)| entry.clone()).collect();
+        let became = |entry: &Descriptor| chosen.contains(entry).then(|| new.clone());
+        let converted = index_to_oci(&source, became).unwrap();
+        prop_assert_eq!(converted.is_some(), is_docker || !chosen.is_empty());
+        let Some(converted) = converted else { return Ok(()) };
+        prop_assert_eq!(converted.manifests().len(), source.manifests().len());
+        for (after, before) in converted.manifests().iter().zip(source.manifests()) {
+            prop_assert_eq!(after, if chosen.contains(before) { &new } else { before });
+        }
+        prop_assert_eq!(index_to_oci(&converted, |_| None), Ok(None));
+        let again = Manifest::parse(converted.raw().clone(), None).unwrap();
+        prop_assert_eq!(again, Manifest::Index(converted));
+    }
+
     /// What parses is written in a way that parses to the same, and its parts fit together.
     #[test]
     fn references_parse_and_display_inversely(text in reference_like()) {
