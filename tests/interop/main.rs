@@ -4,10 +4,16 @@
 //! Images are written by hand (`image.rs`), pushed by skopeo, fetched by ocipull; then skopeo copies the layout, umoci
 //! unpacks it, and digests, diff IDs and every file are compared with what went in.
 
+mod access;
+mod authority;
 mod debian;
+mod forms;
 mod gate;
 mod image;
+mod logins;
+mod nginx;
 mod registry;
+mod token_server;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -247,6 +253,32 @@ fn docker_manifest_keeps_its_bytes() {
     let report = scene.fetch(&scene.registry.reference("demo/busybox:docker"), "out", &[]);
     scene.assert_holds("out", &report, &image);
     assert_eq!(std::fs::read(blob_path(&scene.path("out"), &image.digest)).expect("the manifest"), manifest);
+}
+
+/// umoci and old skopeo know OCI's media types only. The layout that they cannot use is converted where it stands; then
+/// umoci finds every file and skopeo copies it on, with the layers and the config that went in.
+#[test]
+fn converted_docker_image_is_read_by_umoci_and_skopeo() {
+    if !are_here(&[&REGISTRY[..], &["umoci"]].concat()) {
+        return;
+    }
+    let scene = Scene::new();
+    let streams = streams(&[debian::BUSYBOX], "converted");
+    let mut image = scene.push("demo/busybox:oci", &layers(&streams, Compression::Gzip));
+    let source = format!("{}:pushed", scene.text("source"));
+    scene.registry.push(&source, "demo/busybox:docker", &["--format", "v2s2"]);
+    scene.fetch(&scene.registry.reference("demo/busybox:docker"), "out", &[]);
+    let converted = ocipull_json(scene.folder.path(), &["convert", &scene.text("out"), "--format", "oci"]);
+    let converted = &converted["images"][0];
+    assert_eq!(converted["status"], "converted");
+    converted["descriptor"]["digest"].as_str().expect("a digest").clone_into(&mut image.digest);
+    let manifest = std::fs::read(blob_path(&scene.path("out"), &image.digest)).expect("the manifest");
+    let manifest: Value = serde_json::from_slice(&manifest).expect("a manifest");
+    manifest["config"]["digest"].as_str().expect("a digest").clone_into(&mut image.config);
+    scene.assert_umoci_unpacks("out", "docker", &root(&streams));
+    scene.assert_skopeo_copies("out", "docker", &image);
+    let verified = ocipull_json(scene.folder.path(), &["verify", &scene.text("out")]);
+    assert_eq!(verified["ok"], true, "{verified}");
 }
 
 /// Some 220 MB in four gzip layers, one of nearly 12,000 files and one of a single large file: umoci finds them all.

@@ -18,11 +18,28 @@ pub(crate) struct DockerRegistry {
 impl DockerRegistry {
     /// Starts one and waits until it says that it listens.
     pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts one that is open to one user only: this line of an htpasswd file, whose hash has to be bcrypt's.
+    pub(crate) fn start_for(user: &str) -> Self {
         let storage = tempfile::tempdir().expect("a temporary folder");
+        let users = storage.path().join("htpasswd");
+        std::fs::write(&users, user).expect("the user is written");
+        let auth = format!("auth: {{htpasswd: {{realm: interop, path: '{}'}}}}\n", users.display());
+        Self::start_in(storage, &auth)
+    }
+
+    /// Starts one with this `auth` section in its configuration.
+    pub(crate) fn start_with(auth: &str) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), auth)
+    }
+
+    fn start_in(storage: TempDir, auth: &str) -> Self {
         let configuration = storage.path().join("config.yml");
         let text = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
-             storage: {{filesystem: {{rootdirectory: '{}'}}}}\n",
+             storage: {{filesystem: {{rootdirectory: '{}'}}}}\n{auth}",
             storage.path().join("storage").display()
         );
         std::fs::write(&configuration, text).expect("the configuration is written");

@@ -5,6 +5,19 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+/// Python with oras-py, which scripts/test puts beside what cargo builds; `None` where it is missing, as for
+/// [`are_here`].
+pub(crate) fn oras() -> Option<Command> {
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("oras-py");
+    if library.join("oras").is_dir() {
+        let mut command = Command::new("python3");
+        command.env("PYTHONPATH", library).env("PYTHONDONTWRITEBYTECODE", "1");
+        return Some(command);
+    }
+    missing("oras-py");
+    None
+}
+
 /// Whether all of these are installed. In CI a missing one is a failure; elsewhere the test says that it is skipped.
 pub(crate) fn are_here(tools: &[&str]) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
@@ -13,12 +26,17 @@ pub(crate) fn are_here(tools: &[&str]) -> bool {
     if missing.is_empty() {
         return true;
     }
+    self::missing(&missing.join(", "));
+    false
+}
+
+/// In CI what is missing is a failure; elsewhere the test is skipped, and says so.
+fn missing(tools: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    let message = format!("{test} needs {}: scripts/test installs it on Debian", missing.join(", "));
+    let message = format!("{test} needs {tools}: scripts/test installs it on Debian");
     assert!(std::env::var_os("CI").is_none(), "{message}");
     // Straight to the stream: what goes through the macros is swallowed where a test passes.
     writeln!(std::io::stderr(), "SKIPPED: {message}").expect("stderr is open");
-    false
 }
 
 /// Runs a program that must succeed.
