@@ -15,9 +15,8 @@ use http::StatusCode;
 
 use super::documents::Documents;
 use super::error::{FetchError, Limit, Question};
-use super::select;
 use crate::digest::Digest;
-use crate::manifest::{Descriptor, ImageIndex, Manifest};
+use crate::manifest::{Descriptor, ImageIndex, Manifest, nesting};
 use crate::progress::Event;
 use crate::reference::Tag;
 use crate::registry::RegistryError;
@@ -342,7 +341,7 @@ impl<'a> Collection<'a> {
             if level.is_empty() {
                 return Ok(Ok(children));
             }
-            if depth > select::DEEPEST {
+            if depth > nesting::DEEPEST {
                 return Err(FetchError::IndexLimit { entries: seen.len(), depth });
             }
             let unknown = level.iter().filter(|entry| !self.manifests.contains_key(&entry.digest));

@@ -10,8 +10,9 @@ use http::StatusCode;
 use super::documents::Documents;
 use super::error::FetchError;
 use super::request::{Format, Request};
-use super::select::{DEEPEST, MOST_BYTES, MOST_ENTRIES, Named, Selection, TakenIndex};
+use super::select::{MOST_BYTES, Named, Selection, TakenIndex};
 use crate::digest::Digest;
+use crate::manifest::nesting::{DEEPEST, MOST_ENTRIES};
 use crate::manifest::{Descriptor, ImageIndex, ImageManifest, Manifest, convert};
 
 /// Converts what is selected; what is OCI already stays as it is, and its digest with it.

@@ -4,7 +4,7 @@ use super::belonging;
 use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
 use crate::layout::LayoutError;
-use crate::manifest::ManifestError;
+use crate::manifest::{ManifestError, nesting};
 use crate::platform::Platform;
 use crate::reference::Tag;
 use crate::registry::RegistryError;
@@ -88,8 +88,8 @@ pub enum FetchError {
     /// Indexes are nested too deep or have too many entries.
     #[error(
         "the index goes too far: {entries} entries at depth {depth} ({} and {} are the limits)",
-        super::select::MOST_ENTRIES,
-        super::select::DEEPEST
+        nesting::MOST_ENTRIES,
+        nesting::DEEPEST
     )]
     IndexLimit {
         /// How many entries were counted.

@@ -6,8 +6,9 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::super::documents::Documents;
 use super::super::error::FetchError;
-use super::{DEEPEST, IndexPart, MOST_BYTES, MOST_ENTRIES, Selected, Selection, load, sparse};
+use super::{IndexPart, MOST_BYTES, Selected, Selection, load, sparse};
 use crate::digest::Digest;
+use crate::manifest::nesting::{DEEPEST, MOST_ENTRIES};
 use crate::manifest::{Descriptor, Manifest};
 
 /// How many documents are asked for at a time.

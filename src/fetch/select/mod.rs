@@ -17,16 +17,11 @@ use super::error::FetchError;
 use super::request::{Request, Schema1};
 use super::schema1;
 use crate::digest::Digest;
+use crate::manifest::nesting::DEEPEST;
 use crate::manifest::{
     Descriptor, DocumentKind, ImageConfig, ImageIndex, ImageManifest, Manifest, Schema1Image,
 };
 use crate::platform::{Matcher, Platform};
-
-/// How deep indexes may be nested, the first one counted.
-pub const DEEPEST: usize = 8;
-
-/// How many entries all indexes behind one reference may have together.
-pub const MOST_ENTRIES: usize = 10_000;
 
 /// The most bytes that the manifests and configs of one reference may have together: they are in memory at a time.
 pub const MOST_BYTES: u64 = 64 << 20;

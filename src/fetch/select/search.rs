@@ -6,8 +6,9 @@ use super::super::documents::Documents;
 use super::super::error::FetchError;
 use super::super::request::{Request, Schema1};
 use super::super::schema1;
-use super::{DEEPEST, IndexPart, MOST_ENTRIES, Selected, load};
+use super::{IndexPart, Selected, load};
 use crate::digest::Digest;
+use crate::manifest::nesting::{DEEPEST, MOST_ENTRIES};
 use crate::manifest::{Descriptor, ImageIndex, ImageManifest, Manifest, Schema1Manifest};
 use crate::platform::{Candidate, Matcher, Platform, Rank};
 
