@@ -16,7 +16,7 @@ use crate::layout::index::{
     DIFF_IDS, FOREIGN_LAYERS, FULL_NAME, INDEX_DIGEST, NewEntry, PLATFORMS, PROVEN, REF_NAME,
     REQUESTED_PLATFORM, SOURCE_DIGEST, SOURCE_TYPE,
 };
-use crate::manifest::{Descriptor, ImageManifest, MediaType};
+use crate::manifest::{Descriptor, ImageManifest};
 use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
 use crate::reference::Repository;
@@ -89,8 +89,8 @@ fn image_entry(selection: &Selection, index: Option<Digest>, wanted: &Platforms)
     if let Some(source) = &image.source {
         annotate(SOURCE_DIGEST, source.to_string());
     }
-    if image.legacy.is_some() {
-        annotate(SOURCE_TYPE, MediaType::DOCKER_SCHEMA1.as_str().to_owned());
+    if let Some(source_type) = &image.source_type {
+        annotate(SOURCE_TYPE, source_type.as_str().to_owned());
     }
     entry
 }

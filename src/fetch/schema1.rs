@@ -48,12 +48,19 @@ pub(super) async fn draft(
     let layer = |digest: &Digest| Descriptor::new(MediaType::OCI_LAYER_GZIP, *digest, size(digest));
     let layers: Vec<Descriptor> = legacy.layers().iter().map(layer).collect();
     let config = Descriptor::new(MediaType::OCI_CONFIG, Digest::sha256(b""), 0);
-    let manifest = parse(Schema1Image::manifest(&config, &layers)).map_err(failed)?;
+    let draft = parse(Schema1Image::manifest(&config, &layers)).map_err(failed)?;
     let platform = Some(legacy.platform().normalize()).filter(|platform| !platform.is_empty());
     let descriptor = resolved.clone();
-    let source = Some(source);
-    let also = Vec::new();
-    Ok(Selected { manifest, descriptor, config: None, platform, also, source, legacy: Some(legacy) })
+    Ok(Selected {
+        manifest: draft,
+        descriptor,
+        config: None,
+        platform,
+        also: Vec::new(),
+        source: Some(source),
+        source_type: Some(manifest.media_type().clone()),
+        legacy: Some(legacy),
+    })
 }
 
 /// Makes config and manifest of a draft whose layers are proven.

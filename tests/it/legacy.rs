@@ -51,6 +51,11 @@ fn schema1_becomes_an_oci_image() {
             let entry = entry(&context);
             assert_eq!(entry["mediaType"], "application/vnd.oci.image.manifest.v1+json");
             assert_eq!(entry["annotations"]["io.ocipull.source.digest"], pushed.digest());
+            let source_type = if signed { "prettyjws" } else { "json" };
+            assert_eq!(
+                entry["annotations"]["io.ocipull.source.media-type"],
+                format!("application/vnd.docker.distribution.manifest.v1+{source_type}")
+            );
             assert_eq!(result["resolved"]["digest"], pushed.digest());
             assert_eq!(result["descriptor"]["digest"], entry["digest"]);
             let manifest = document(&context, &entry["digest"]);

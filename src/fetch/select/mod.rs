@@ -19,7 +19,7 @@ use super::schema1;
 use crate::digest::Digest;
 use crate::manifest::nesting::DEEPEST;
 use crate::manifest::{
-    Descriptor, DocumentKind, ImageConfig, ImageIndex, ImageManifest, Manifest, Schema1Image,
+    Descriptor, DocumentKind, ImageConfig, ImageIndex, ImageManifest, Manifest, MediaType, Schema1Image,
 };
 use crate::platform::{Matcher, Platform};
 
@@ -144,6 +144,8 @@ pub struct Selected {
     pub also: Vec<Platform>,
     /// What the manifest was converted from.
     pub source: Option<Digest>,
+    /// For Docker's schema 1, the type of `source`, which tells signed manifests from others.
+    pub source_type: Option<MediaType>,
     /// For Docker's schema 1, what the manifest and the config are made of once the diff IDs are known: until then
     /// `manifest` is a draft and there is no config.
     pub legacy: Option<Schema1Image>,
@@ -332,7 +334,16 @@ pub(super) async fn load(
     let of_config = config.as_ref().map(|config| config.config.platform.normalize());
     let platform = declared.or(of_config).filter(|platform| !platform.is_empty());
     let descriptor = Descriptor { media_type: manifest.media_type().clone(), ..descriptor };
-    Ok(Selected { manifest, descriptor, config, platform, also: Vec::new(), source: None, legacy: None })
+    Ok(Selected {
+        manifest,
+        descriptor,
+        config,
+        platform,
+        also: Vec::new(),
+        source: None,
+        source_type: None,
+        legacy: None,
+    })
 }
 
 async fn load_config(
