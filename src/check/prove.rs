@@ -18,7 +18,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::layout::{LayoutError, Operation};
 use crate::progress::{Event, Phase};
 use crate::verify::{
-    BlobVerifier, Content, DiffId, Hashing, ProvenBlob, VerifyError, WindowBudget, verify_reader,
+    BlobVerifier, Content, DiffId, Hashing, ProvenBlob, SpareCores, VerifyError, WindowBudget, verify_reader,
 };
 
 /// What the windows of all zstd decoders may take together. A single larger one is waited for.
@@ -44,11 +44,10 @@ pub(super) fn prove(
     threads: usize,
 ) -> Result<BTreeMap<Digest, Verdict>, CheckError> {
     tasks.sort_by_key(|task| (std::cmp::Reverse(task.size), task.digest));
-    let total = tasks.iter().fold(0_u64, |total, task| total.saturating_add(task.size));
+    let workers = threads.min(tasks.len()).max(1);
     let shared = Shared {
         context,
-        // A blob that is more than its share of the work is what all others will have been waited for.
-        share: total / threads.max(1) as u64,
+        spare: SpareCores::new(threads.saturating_sub(workers)),
         tasks,
         next: AtomicUsize::new(0),
         is_over: AtomicBool::new(false),
@@ -63,7 +62,7 @@ pub(super) fn prove(
                 .spawn_scoped(scope, || shared.work())
                 .ok()
         };
-        let helpers: Vec<_> = (1..threads.min(shared.tasks.len())).map_while(start).collect();
+        let helpers: Vec<_> = (1..workers).map_while(start).collect();
         shared.work();
         helpers.into_iter().map(std::thread::ScopedJoinHandle::join).filter(Result::is_err).count()
     });
@@ -75,7 +74,8 @@ pub(super) fn prove(
 
 struct Shared<'a> {
     context: &'a Context<'a>,
-    share: u64,
+    /// The cores of threads that have nothing left to do: the blobs that are still being read may use them.
+    spare: SpareCores,
     tasks: Vec<Task>,
     next: AtomicUsize,
     /// Something ended the check: the others need not begin another blob.
@@ -87,7 +87,9 @@ struct Shared<'a> {
 impl Shared<'_> {
     fn work(&self) {
         while !self.is_over.load(Ordering::Relaxed) {
-            let Some(task) = self.tasks.get(self.next.fetch_add(1, Ordering::Relaxed)) else { return };
+            let Some(task) = self.tasks.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
+                return self.spare.idle();
+            };
             let verdict = self.context.proceed().and_then(|()| self.judge(task));
             let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
             match (&mut *outcome, verdict) {
@@ -138,9 +140,8 @@ impl Shared<'_> {
     }
 
     fn read(&self, file: &mut File, size: u64, task: &Task, content: Content) -> Result<ProvenBlob, Failed> {
-        let hashing = if size > self.share { Hashing::OwnThread } else { Hashing::Inline };
         let verifier = BlobVerifier::new(task.digest, size, content)
-            .with_hashing(hashing)
+            .with_hashing(Hashing::Spare(self.spare.clone()))
             .with_window_budget(&self.windows);
         file.rewind().map_err(|source| Failed(VerifyError::Read { digest: task.digest, source }))?;
         let watched = Watched { file, shared: self, digest: task.digest, size, read: 0 };

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use regex::Regex;
+use regex_lite::Regex;
 
 use super::TagsError;
 use crate::reference::Tag;
@@ -23,18 +23,15 @@ impl Pattern {
 impl FromStr for Pattern {
     type Err = TagsError;
 
-    /// Parses a regular expression of the crate [`regex`], which takes linear time: without look-around and
-    /// backreferences.
+    /// Parses a regular expression of the crate [`regex_lite`], which takes linear time: without look-around and
+    /// backreferences, and with classes of ASCII only, which is all that tags are made of.
     ///
     /// # Errors
     /// [`TagsError::Pattern`].
     fn from_str(text: &str) -> Result<Self, TagsError> {
-        Regex::new(text).map(Self).map_err(|error| {
-            // A syntax error draws a picture; its last line says what is wrong.
-            let error = error.to_string();
-            let reason = error.lines().last().unwrap_or_default();
-            let reason = printable(reason.strip_prefix("error: ").unwrap_or(reason));
-            TagsError::Pattern { pattern: printable(text), reason }
+        Regex::new(text).map(Self).map_err(|error| TagsError::Pattern {
+            pattern: printable(text),
+            reason: printable(&error.to_string()),
         })
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::digest::Digest;
 use crate::layout::{LayoutError, Operation, StagedBlob};
 use crate::progress::{Event, Phase, Reporter};
-use crate::verify::{BlobVerifier, Conclusion, ProvenBlob, VerifyError};
+use crate::verify::{BlobVerifier, Conclusion, ProvenBlob, SpareCores, VerifyError};
 
 /// How much is read at once. Fits the second-level cache together with the decoder's state.
 const READ: usize = 64 << 10;
@@ -118,10 +118,14 @@ struct Shared {
     stop: AtomicBool,
     verdicts: mpsc::Sender<Verdict>,
     reporter: Arc<dyn Reporter>,
+    /// The cores of threads that have nothing to do: others may use them.
+    spare: SpareCores,
 }
 
 #[derive(Default)]
 struct Queue {
+    /// Those that are all there and were begun.
+    first: Vec<Arc<Followed>>,
     ready: VecDeque<Arc<Followed>>,
     /// Those whose decoder needs memory that others hold; they are tried again when another verifier is done.
     parked: Vec<Arc<Followed>>,
@@ -130,10 +134,24 @@ struct Queue {
     stopped: bool,
 }
 
+impl Queue {
+    /// The next to be taken on: one that was begun and can be finished; then the largest, so that no core ends up alone with
+    /// a large one while the others have nothing left to do.
+    fn take(&mut self) -> Option<Arc<Followed>> {
+        self.first.pop().or_else(|| {
+            // Of those of one size the first: the order in which they came.
+            let largest = |(at, followed): (usize, &Arc<Followed>)| (followed.size, std::cmp::Reverse(at));
+            let (_, std::cmp::Reverse(at)) = self.ready.iter().enumerate().map(largest).max()?;
+            self.ready.remove(at)
+        })
+    }
+}
+
 impl Followers {
-    /// Starts the threads. `verdicts` must have room for every blob's every round: a thread never waits to tell.
+    /// Starts the threads, which tell `spare` when they have nothing to do. `verdicts` must have room for every blob's every round: a thread never waits to tell.
     pub(super) fn start(
         threads: usize,
+        spare: SpareCores,
         reporter: Arc<dyn Reporter>,
         verdicts: mpsc::Sender<Verdict>,
     ) -> std::io::Result<Self> {
@@ -143,6 +161,7 @@ impl Followers {
             stop: AtomicBool::new(false),
             verdicts,
             reporter,
+            spare,
         });
         for number in 0..threads {
             let shared = Arc::clone(&shared);
@@ -212,7 +231,7 @@ impl Shared {
                     let is_whole = followed.frontier.load(Ordering::Acquire) == followed.size;
                     let mut queue = self.lock();
                     if is_whole {
-                        queue.ready.push_front(followed);
+                        queue.first.push(followed);
                     } else {
                         queue.ready.push_back(followed);
                     }
@@ -231,10 +250,12 @@ impl Shared {
             if queue.stopped {
                 return None;
             }
-            if let Some(followed) = queue.ready.pop_front() {
+            if let Some(followed) = queue.take() {
                 return Some(followed);
             }
+            self.spare.idle();
             queue = self.wake.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
+            self.spare.busy();
         }
     }
 
@@ -373,7 +394,8 @@ mod tests {
                 let content = Content::Layer { diff_id: Algorithm::Sha256 };
                 let verifier = BlobVerifier::new(wanted, size, content).with_caution(caution);
                 let (sender, mut verdicts) = mpsc::channel(2);
-                let followers = Followers::start(2, Arc::new(NullReporter), sender).unwrap();
+                let followers =
+                    Followers::start(2, SpareCores::default(), Arc::new(NullReporter), sender).unwrap();
                 let followed = Arc::new(Followed::new(0, 1, wanted, size, bytes, verifier));
                 followers.advance(&followed, size / 2);
                 followers.advance(&followed, size);

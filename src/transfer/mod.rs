@@ -28,7 +28,7 @@ use crate::layout::{Existing, Layout, LayoutError, StagedBlob, Staging};
 use crate::manifest::Descriptor;
 use crate::progress::{Event, Phase, Reporter};
 use crate::registry::{BlobSource, Budget, Registry};
-use crate::verify::{BlobVerifier, Caution, Content, Hashing, ProvenBlob, WindowBudget};
+use crate::verify::{BlobVerifier, Caution, Content, Hashing, ProvenBlob, SpareCores, WindowBudget};
 
 pub use error::TransferError;
 
@@ -42,8 +42,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Open staged files beyond the connections' own: proven, or waiting for a verifier.
 const SPARE_FILES: usize = 64;
 
-/// From this size on, the digest of a layer's uncompressed bytes may have a thread of its own.
-const LARGE: u64 = 16 << 20;
+/// From this size on, a layer's bytes may be hashed on a core that has nothing else to do.
+const LARGE: u64 = 4 << 20;
 
 /// What the zstd windows of all live decoders may take together: two of the 8 MiB that are usual at most.
 const WINDOWS: u64 = 16 << 20;
@@ -231,7 +231,7 @@ struct Engine {
     windows: WindowBudget,
     /// Bodies that nobody asked to be encoded are decoded one at a time: their windows are in no budget.
     decoding: tokio::sync::Semaphore,
-    hashing: Hashing,
+    spare: SpareCores,
     reporter: Arc<dyn Reporter>,
     /// Blobs that are trusted as they are need no verifier, so their verdict comes from here.
     trusted: mpsc::Sender<Verdict>,
@@ -246,13 +246,14 @@ impl Engine {
         reporter: &Arc<dyn Reporter>,
     ) -> Result<(Self, mpsc::Receiver<Verdict>), TransferError> {
         let sizes: Vec<u64> = tasks.iter().map(|task| task.descriptor.size).collect();
-        let (total, largest) = (sizes.iter().sum::<u64>(), sizes.iter().max().copied().unwrap_or(0));
         // At most a round after a bad present blob, and three for each place: as downloaded, once more from zero, and again
         // when the place was given up meanwhile.
         let rounds = tasks.iter().map(|task| 2 + 3 * task.source.place_count()).sum();
         let (sender, verdicts) = mpsc::channel(rounds);
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(tasks.len());
-        let followers = Followers::start(threads, Arc::clone(reporter), sender.clone())
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = cores.min(tasks.len());
+        let spare = SpareCores::new(cores - threads);
+        let followers = Followers::start(threads, spare.clone(), Arc::clone(reporter), sender.clone())
             .map_err(TransferError::Threads)?;
         let mut schedule = Schedule::new(
             sizes,
@@ -272,12 +273,7 @@ impl Engine {
             followers,
             windows: WindowBudget::new(WINDOWS),
             decoding: tokio::sync::Semaphore::new(1),
-            // With several layers the cores have enough to do; one large layer alone would leave all but one idle.
-            hashing: if largest >= LARGE && largest >= total / 2 {
-                Hashing::OwnThread
-            } else {
-                Hashing::Inline
-            },
+            spare,
             reporter: Arc::clone(reporter),
             trusted: sender,
         };
@@ -403,7 +399,7 @@ impl Engine {
     fn follow(&self, at: usize, bytes: Bytes) -> Arc<Followed> {
         let job = &self.jobs[at];
         let (digest, size) = (job.digest(), job.size());
-        let hashing = if size >= LARGE { self.hashing } else { Hashing::Inline };
+        let hashing = if size >= LARGE { Hashing::Spare(self.spare.clone()) } else { Hashing::Inline };
         let mut state = job.state();
         let caution = if state.doubted { Caution::DIGEST_FIRST } else { Caution::default() };
         let verifier = BlobVerifier::new(digest, size, job.content)

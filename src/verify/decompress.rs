@@ -187,6 +187,11 @@ impl Decompressor {
         self.output.limit(limit);
     }
 
+    /// Whether its output is hashed on another thread.
+    pub(super) fn is_on_thread(&self) -> bool {
+        self.output.is_on_thread()
+    }
+
     /// Takes in more compressed bytes: all of them, unless a zstd window has to be waited for.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<Accepted, DecodeError> {
         let mut rest = bytes;

@@ -14,6 +14,7 @@ mod diff_id;
 mod error;
 mod image;
 mod index;
+mod lane;
 
 use std::io::{ErrorKind, Read};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::digest::{Algorithm, Digest, Hasher};
 
 pub use decompress::window::WindowBudget;
 pub use decompress::{DecodeError, Encoding};
-pub use diff_id::{Caution, Hashing};
+pub use diff_id::Caution;
 pub use error::VerifyError;
 pub use image::{
     BlobClaim, DiffIdClaims, DiffIdStatus, Encryption, ImageClaims, ImageError, LayerClaim, Place,
@@ -31,8 +32,11 @@ pub use image::{
 
 pub use index::{IndexClaims, IndexError, Proven, ProvenIndex};
 
+pub use lane::{Hashing, SpareCores};
+
 use decompress::{Decompressed, Decompressor, Plain};
 use diff_id::{Expansion, Output, Uncompressed};
+use lane::Lane;
 
 /// How much [`verify_reader`] reads at a time.
 const READ: u64 = 256 * 1024;
@@ -99,7 +103,7 @@ pub struct BlobVerifier {
     size: u64,
     received: u64,
     overrun: bool,
-    hasher: Hasher,
+    hasher: Lane<Hasher>,
     content: Content,
     hashing: Hashing,
     budget: WindowBudget,
@@ -141,7 +145,7 @@ impl BlobVerifier {
             size,
             received: 0,
             overrun: false,
-            hasher: digest.algorithm().hasher(),
+            hasher: Lane::new(digest.algorithm().hasher(), Hashing::Inline),
             content,
             hashing: Hashing::Inline,
             budget: WindowBudget::unlimited(),
@@ -188,12 +192,18 @@ impl BlobVerifier {
     /// Then the rest is offered again once another verifier has ended; this one keeps no window in the meantime.
     ///
     /// # Errors
-    /// [`VerifyError::Oversize`], and none of the bytes is taken in. Everything else shows in [`Self::finish`].
+    /// [`VerifyError::Oversize`], and none of the bytes is taken in; [`VerifyError::HashingThread`]. Everything else shows in
+    /// [`Self::finish`].
     pub fn write(&mut self, bytes: &[u8]) -> Result<Accepted, VerifyError> {
         self.overrun |= bytes.len() as u64 > self.size - self.received;
         self.check_overrun()?;
         let accepted = self.inspect(bytes);
-        self.hasher.update(&bytes[..accepted.consumed]);
+        if matches!(&self.inspection, Inspection::Running(decompressor) if decompressor.is_on_thread()) {
+            // This thread inflates; all hashing goes to other cores.
+            self.hasher.move_to_thread();
+        }
+        let hashed = self.hasher.update(&bytes[..accepted.consumed]);
+        hashed.map_err(|_| VerifyError::HashingThread { digest: self.digest })?;
         self.received += accepted.consumed as u64;
         Ok(accepted)
     }
@@ -230,7 +240,8 @@ impl BlobVerifier {
         }
         // An empty blob was never looked into.
         let _ = self.inspect(&[]);
-        let found = self.hasher.finish();
+        let hasher = self.hasher.finish().map_err(|_| VerifyError::HashingThread { digest: self.digest })?;
+        let found = hasher.finish();
         if found != self.digest {
             return Err(VerifyError::DigestMismatch { expected: self.digest, found });
         }
@@ -302,7 +313,7 @@ impl BlobVerifier {
             return Inspection::Deferred;
         }
         let algorithms = self.content.algorithms();
-        let output = Uncompressed::new(algorithms, self.hashing, self.expansion);
+        let output = Uncompressed::new(algorithms, self.hashing.clone(), self.expansion);
         let plain = if algorithms == [self.digest.algorithm()] { Plain::Leave } else { Plain::Hash };
         Inspection::Running(Box::new(Decompressor::new(output, plain, self.budget.clone())))
     }

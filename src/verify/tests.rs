@@ -425,7 +425,7 @@ fn diff_ids_in_every_algorithm() {
             for hashing in [Hashing::Inline, Hashing::OwnThread] {
                 let size = layer.len() as u64;
                 let verifier = BlobVerifier::new(blob.digest(&layer), size, Content::LayerInEvery);
-                let proof = feed(verifier.with_hashing(hashing), &[&layer]).unwrap();
+                let proof = feed(verifier.with_hashing(hashing.clone()), &[&layer]).unwrap();
                 let computed = |algorithm: Algorithm| DiffId::Computed {
                     digest: algorithm.digest(&plain),
                     uncompressed_size: plain.len() as u64,
