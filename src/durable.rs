@@ -101,6 +101,12 @@ pub(crate) fn sync_file(file: &File, path: &Path) -> Result<(), Failed> {
     file.sync_all().map_err(failed(Operation::Sync, path))
 }
 
+/// Has the file's bytes written, and waits for that: less is left for [`sync_file`] then. An error counts like one of that call,
+/// because the kernel tells it only once.
+pub(crate) fn write_back(file: &File) -> io::Result<()> {
+    file.sync_data()
+}
+
 /// Makes the names in a folder durable. Windows has no such call: its file systems journal names by themselves.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), Failed> {
     #[cfg(unix)]

@@ -165,6 +165,11 @@ pub(crate) fn sync_file(file: &File, path: &Path) -> Result<(), LayoutError> {
     durable::sync_file(file, path).map_err(LayoutError::from)
 }
 
+/// Has the file's bytes written, as far as they are there.
+pub(crate) fn write_back(file: &File) -> std::io::Result<()> {
+    durable::write_back(file)
+}
+
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), LayoutError> {
     durable::sync_folder(path).map_err(LayoutError::from)

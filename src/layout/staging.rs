@@ -7,6 +7,8 @@ use std::fs::{File, TryLockError};
 use std::io::Seek;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::atomic::{self, Access};
 use super::error::{LayoutError, Operation};
@@ -15,6 +17,12 @@ use super::journal::{self, Journal};
 use super::{Layout, Leftovers};
 use crate::digest::Digest;
 use crate::verify::ProvenBlob;
+
+/// How much is written before the disk is set to work on it. What one commit waits for in the end is about as much.
+const WRITE_BACK: u64 = 32 << 20;
+
+/// Less than this is not worth a write of its own when a blob is complete: its commit follows.
+const WORTH_WRITING_BACK: u64 = 4 << 20;
 
 /// What a file of the right size under the blob's final name counts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +56,11 @@ pub struct StagedBlob {
     digest: Digest,
     size: u64,
     recovered: Intervals,
+    /// Written since the disk was last set to work on it.
+    written: AtomicU64,
+    is_writing_back: AtomicBool,
+    /// Held while bytes are being made durable. What failed once is not tried again, and must not count as durable.
+    durable: Mutex<Result<(), std::io::Error>>,
 }
 
 impl StagedBlob {
@@ -108,7 +121,19 @@ impl StagedBlob {
             file.set_len(size).map_err(|error| LayoutError::io(Operation::Write, &path, error))?;
         }
         let (layout, digest) = (layout.clone(), *digest);
-        Ok(Staging::Ready(Self { file, path, journal, journal_path, layout, digest, size, recovered }))
+        Ok(Staging::Ready(Self {
+            file,
+            path,
+            journal,
+            journal_path,
+            layout,
+            digest,
+            size,
+            recovered,
+            written: AtomicU64::new(0),
+            is_writing_back: AtomicBool::new(false),
+            durable: Mutex::new(Ok(())),
+        }))
     }
 
     /// What an earlier process left: byte ranges that are on disk but not proven.
@@ -126,8 +151,27 @@ impl StagedBlob {
     /// # Errors
     /// [`LayoutError::Io`], a full disk among them.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), LayoutError> {
+        self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         atomic::write_all_at(&self.file, bytes, offset)
             .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
+    }
+
+    /// Whether [`Self::write_back`] is to be called, off the async threads: the answer is yes once for every call. The kernel
+    /// would let written bytes wait, and then they would all have to be written at the commit, while nothing else is to do.
+    pub fn is_write_back_due(&self, is_complete: bool) -> bool {
+        let due = if is_complete { WORTH_WRITING_BACK } else { WRITE_BACK };
+        self.written.load(Ordering::Relaxed) >= due && !self.is_writing_back.swap(true, Ordering::AcqRel)
+    }
+
+    /// Has what was written put on the disk, and waits for it. An error is kept for [`Self::commit`], which fails then.
+    pub fn write_back(&self) {
+        self.written.store(0, Ordering::Relaxed);
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if durable.is_ok() {
+            *durable = atomic::write_back(&self.file);
+        }
+        drop(durable);
+        self.is_writing_back.store(false, Ordering::Release);
     }
 
     /// Reads what is there at an offset, up to the buffer's length.
@@ -198,7 +242,11 @@ impl StagedBlob {
         if length != self.size {
             return Err(bad("the staged file has another length than was proven"));
         }
-        atomic::sync_file(&self.file, &self.path)
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *durable, Ok(())) {
+            Ok(()) => atomic::sync_file(&self.file, &self.path),
+            Err(error) => Err(LayoutError::io(Operation::Sync, &self.path, error)),
+        }
     }
 
     /// Removes the staged file and its journal: what is there is of no use to anybody.

@@ -159,6 +159,10 @@ impl Filling<'_> {
         }
         let standing = self.engine.schedule().advanced(self.assignment, range.clone());
         self.engine.filled(self.job, standing);
+        if self.staged.is_write_back_due(standing.have == standing.size) {
+            let staged = Arc::clone(&self.staged);
+            tokio::task::spawn_blocking(move || staged.write_back());
+        }
         Ok(new)
     }
 
