@@ -89,7 +89,7 @@ fn what_tags_refuses() {
         (&[&digest], 2, "a repository is meant"),
         (&[&format!("{name}/Upper")], 2, "upper-case"),
         (&["oci:./out"], 2, "is a layout"),
-        (&[&name, "--match", "("], 2, "unclosed group"),
+        (&[&name, "--match", "("], 2, "open group without closing"),
         (&[&name, "--semver", "latest"], 2, "is not a range of versions"),
         (&[&name, "--semver", ""], 2, "there is no version"),
         (&[&name, "second"], 2, "unexpected argument"),
