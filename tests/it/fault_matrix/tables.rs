@@ -245,6 +245,7 @@ pub(super) fn layer() -> Vec<Row> {
         );
     }
     rows.extend(layer_bodies(size));
+    rows.extend(layer_turns(size));
     rows
 }
 
@@ -282,6 +283,13 @@ fn layer_bodies(size: usize) -> Vec<Row> {
             .always(Fault::WrongLength(size as u64 + 1))
             .fatal(6)
             .says("it should have"),
+    ]
+}
+
+/// Servers that change their ways after a cut, and answers that are of no use.
+fn layer_turns(size: usize) -> Vec<Row> {
+    let step = Step::Layer;
+    vec![
         row(step, "cut, and then no ranges")
             .once(Fault::CutAfter(MIB))
             .always(Fault::IgnoreRange)
