@@ -63,17 +63,24 @@ impl Failure for RegistryError {
             Self::Status { status: StatusCode::TOO_MANY_REQUESTS, .. } => {
                 "registries limit anonymous downloads more than others: pass --creds USER:PASSWORD, or wait"
             }
-            Self::Status { .. } | Self::Unauthorized { .. } if self.kind() == Kind::Auth => LOGIN,
+            // Only the registry itself is asked as somebody.
+            Self::Status { .. } if self.kind() == Kind::Auth => {
+                "it is not the registry that refuses, but where it redirected: no login of yours counts there, and whoever runs the registry has to know"
+            }
+            Self::Unauthorized { .. } => LOGIN,
             Self::RealmInPlain { .. } => {
                 "only --plain-http permits that, and only for a registry in plain http"
             }
             Self::Network { fault: Fault::Resolve(_), .. } => {
                 "check how the host is spelled, and whether this machine needs a proxy"
             }
+            Self::Network { fault: Fault::Proxy { .. }, .. } => {
+                "check the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names, or name the host in NO_PROXY"
+            }
             Self::Network { fault: Fault::Connect(_), .. } => {
                 "check host and port, and whether the registry runs"
             }
-            Self::Network { fault: Fault::NotTls, .. } => {
+            Self::Network { fault: Fault::NotTls | Fault::HandshakeClosed, .. } => {
                 "use --plain-http if the registry speaks plain http"
             }
             Self::Network { fault: Fault::Tls(reason), .. } if reason.contains("issuer is not trusted") => {

@@ -13,6 +13,7 @@ use super::error::{RegistryError, shown};
 use super::exchange::{Answer, Ask, Client, Identity};
 use super::redirect::{Reached, Refusal, Step, Trail};
 use super::route::{Target, Trust};
+use super::transport;
 
 /// How long the registry's name may take to resolve, where only a redirect's admission depends on it.
 const LOOKUP_TIME: Duration = Duration::from_secs(5);
@@ -52,7 +53,7 @@ impl Attempt<'_> {
         let (found, settled) = match self.run_over(Scheme::Https).await {
             Err(error) if self.is_for_plain(&error) && scheme().is_none() => {
                 tracing::debug!(registry = self.target.repository.api_host(), ?trust, "no TLS: plain http");
-                (self.run_over(Scheme::Http).await, Scheme::Http)
+                self.run_in_plain(error).await
             }
             found => (found, Scheme::Https),
         };
@@ -69,6 +70,20 @@ impl Attempt<'_> {
         error.is_not_tls() || (is_elsewhere && error.is_unconnected())
     }
 
+    /// Asks in plain http, after `error` of https, and says which of the two is the registry's. A handshake that was closed
+    /// says little, as servers on their way down close them too; and what speaks TLS answers plain http with 400. So TLS gets a
+    /// second chance then, before all that follows goes to the wrong door.
+    async fn run_in_plain(&self, error: RegistryError) -> (Result<Found, RegistryError>, Scheme) {
+        let found = self.run_over(Scheme::Http).await;
+        let is_refused = |found: &Found| found.answer.status() == StatusCode::BAD_REQUEST;
+        if !error.is_closed_handshake() || !found.as_ref().is_ok_and(is_refused) {
+            return (found, Scheme::Http);
+        }
+        // Its connection may be the only one that there may be.
+        drop(found);
+        (self.run_over(Scheme::Https).await, Scheme::Https)
+    }
+
     async fn run_over(&self, scheme: Scheme) -> Result<Found, RegistryError> {
         self.run_at(self.url(scheme)?, self.ask.identity == Identity::Known).await
     }
@@ -82,10 +97,11 @@ impl Attempt<'_> {
         self.log(client, &url, &session).await?;
         let mut trail = Trail::new(url);
         let mut home = None;
+        let mut ask = self.ask.clone();
         loop {
             let authorization = if at_home { session.authorization(client).await? } else { None };
             let authenticated = authorization.is_some();
-            let mut answer = client.send(trail.current(), &self.ask, authorization).await?;
+            let mut answer = client.send(trail.current(), &ask, authorization).await?;
             if at_home && matches!(answer.status().as_u16(), 401 | 403) {
                 answer.identity = Some(Box::new(session.identity()));
             }
@@ -106,6 +122,7 @@ impl Attempt<'_> {
             }
             let step = follow(client, &mut trail, &answer, Some(home)).await?;
             at_home &= step.same_origin;
+            ask.sent_by = Some(transport::authority(&answer.url));
             answer.discard().await;
         }
     }

@@ -31,6 +31,9 @@ use crate::digest::Digest;
 use crate::manifest::Descriptor;
 use crate::reference::Repository;
 
+/// What is asked for when it is not the whole blob, in errors.
+const A_RANGE: &str = "a range";
+
 /// Where a blob's bytes come from. Clones share what they learn.
 #[derive(Debug, Clone)]
 pub struct BlobSource {
@@ -138,6 +141,11 @@ impl BlobBody {
         &self.content
     }
 
+    /// The request that it answers.
+    pub fn about(&self) -> &About {
+        &self.body.about
+    }
+
     /// The next bytes, at least one; `None` at the end, which comes after exactly as many bytes as were to come, where
     /// that is known.
     ///
@@ -191,6 +199,7 @@ impl Registry {
         let ask = Ask { range: wanted.clone(), ..Ask::get(&source.subject) };
         let mut may_be_stale = true;
         if let Some(url) = source.target(place) {
+            let ask = Ask { sent_by: Some(target.repository.api_host().to_owned()), ..ask.clone() };
             match self.inner.client.for_target(target).send(&url, &ask, None).await {
                 Ok(answer) if !is_stale(answer.status()) => {
                     return body(answer, wanted.as_ref(), source.size).await;
@@ -307,12 +316,13 @@ pub(super) async fn body(
         (StatusCode::OK, _) => whole(answer, size),
         (StatusCode::PARTIAL_CONTENT, Some(wanted)) => part(answer, wanted, size),
         (StatusCode::PARTIAL_CONTENT, None) => {
-            let found = "with a part, although the whole was asked for".to_owned();
-            Err(RegistryError::WrongRange { about: answer.about.clone(), found })
+            let (asked, found) = ("the whole blob", "with a part of it".to_owned());
+            Err(RegistryError::WrongRange { about: answer.about.clone(), asked, found })
         }
         (StatusCode::RANGE_NOT_SATISFIABLE, _) => {
             let found = "416 Range Not Satisfiable".to_owned();
-            Err(RegistryError::WrongRange { about: answer.about.clone(), found })
+            let asked = if wanted.is_some() { A_RANGE } else { "the whole blob" };
+            Err(RegistryError::WrongRange { about: answer.about.clone(), asked, found })
         }
         _ => Err(answer.into_error().await),
     }
@@ -339,7 +349,8 @@ fn whole(answer: Answer, size: u64) -> Result<BlobBody, RegistryError> {
 }
 
 fn part(answer: Answer, wanted: &Range<u64>, size: u64) -> Result<BlobBody, RegistryError> {
-    let refused = |found: String| RegistryError::WrongRange { about: answer.about.clone(), found };
+    let refused =
+        |found: String| RegistryError::WrongRange { about: answer.about.clone(), asked: A_RANGE, found };
     let content_type = answer.header(CONTENT_TYPE).unwrap_or_default().trim_start();
     if content_type.get(..10).is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/")) {
         return Err(refused("in several parts".to_owned()));

@@ -16,6 +16,7 @@ use super::error::{About, RegistryError};
 use super::exchange::Ask;
 use super::places::Place;
 use super::redirect::{self, Reached, Refusal, Trail};
+use super::transport;
 use super::{Notice, Registry};
 use crate::failure::{Failure, Kind};
 
@@ -63,9 +64,9 @@ impl Registry {
         wanted: Option<Range<u64>>,
     ) -> Result<BlobBody, RegistryError> {
         let client = &self.inner.client;
-        let ask = Ask { range: wanted.clone(), ..Ask::get(source.subject()) };
-        let refused =
-            |refusal| RegistryError::Elsewhere { about: About::new(ask.subject, &ask.method, url), refusal };
+        let mut ask = Ask { range: wanted.clone(), ..Ask::get(source.subject()) };
+        let about = About::new(ask.subject, &ask.method, url);
+        let refused = |refusal| RegistryError::Elsewhere { about, refusal };
         let home = source.registry().and_then(|target| Home::of_registry(client, target));
         if let Err(refusal) = redirect::permitted_elsewhere(url, Reached::Public) {
             let reached = match (&home, &refusal) {
@@ -81,6 +82,7 @@ impl Registry {
                 return blob::body(answer, wanted.as_ref(), source.size()).await;
             }
             attempt::follow(client, &mut trail, &answer, home.as_ref()).await?;
+            ask.sent_by = Some(transport::authority(&answer.url));
             answer.discard().await;
         }
     }

@@ -15,6 +15,7 @@ use super::config::registries_conf::RegistriesConfError;
 use super::pages::LinkRefusal;
 use super::redirect::Refusal;
 use super::retry::Disposition;
+use super::retrying::Earlier;
 use super::tags::TAGS;
 use super::tried::{self, Told, Tried};
 use crate::digest::Digest;
@@ -25,7 +26,8 @@ pub use super::codes::Code;
 pub use super::fault::Fault;
 pub use super::words::About;
 pub(super) use super::words::shown;
-use super::words::{lastly, listed, rounded, status_line};
+pub use super::words::{ends, tried_times, wait};
+use super::words::{listed, status_line};
 
 /// Why a question to a registry was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -239,10 +241,12 @@ pub enum RegistryError {
         source: Box<CertsDError>,
     },
     /// A range was asked for, and the answer is another one, or none.
-    #[error("{about}: a range was asked for, and answered {found}")]
+    #[error("{about}: {asked} was asked for, and answered {found}")]
     WrongRange {
         /// The request.
         about: About,
+        /// What was asked for: a range, or all.
+        asked: &'static str,
         /// What came, as the end of a sentence.
         found: String,
     },
@@ -361,22 +365,31 @@ pub enum RegistryError {
         source: Box<ManifestError>,
     },
     /// Every try failed. The source is the first failure, which is nearer to the cause than the last.
-    #[error("gave up after {tries} tries in {:.1} s{}", elapsed.as_secs_f64(), lastly(last.as_deref()))]
+    #[error(
+        "gave up after {} in {:.1} s{}",
+        tried_times(*.tries),
+        elapsed.as_secs_f64(),
+        ends(first.as_deref(), last.as_deref())
+    )]
     GaveUp {
         /// How many times it was tried.
         tries: u32,
         /// From the first try to the last failure.
         elapsed: Duration,
-        /// What the last failure said, where it is not what the first one said.
+        /// What the first failure of all said, where it befell another request and is not what the source says.
+        first: Option<String>,
+        /// What the last failure said, where it is not what the source says.
         last: Option<String>,
-        /// The first failure.
+        /// This request's first failure.
         source: Box<RegistryError>,
     },
     /// The host announced a wait that is too long to sit out.
-    #[error("the registry asks to come back after {}", humantime::format_duration(rounded(*.after)))]
+    #[error("the server asks to come back after {}{}", wait(*.after), before.as_ref().map(Earlier::to_string).unwrap_or_default())]
     ComeBackLater {
         /// How long.
         after: Duration,
+        /// What the tries before came to, where there were any.
+        before: Option<Earlier>,
         /// The answer.
         source: Box<RegistryError>,
     },
@@ -439,6 +452,11 @@ impl RegistryError {
         matches!(self, Self::Network { fault: Fault::NotTls | Fault::HandshakeClosed, .. })
     }
 
+    /// Whether the connection was closed upon the TLS hello, for whatever reason.
+    pub(super) fn is_closed_handshake(&self) -> bool {
+        matches!(self, Self::Network { fault: Fault::HandshakeClosed, .. })
+    }
+
     /// The error with its causes, in one line.
     pub(super) fn explained(&self) -> String {
         tried::explained(self)
@@ -446,7 +464,7 @@ impl RegistryError {
 
     /// Whether no connection to the host came about.
     pub(super) fn is_unconnected(&self) -> bool {
-        matches!(self, Self::Network { fault: Fault::Connect(_), .. })
+        matches!(self, Self::Network { fault: Fault::Connect(_) | Fault::Proxy { .. }, .. })
     }
 
     /// What may be done about it.
@@ -498,7 +516,8 @@ mod tests {
                 RegistryError::Status { about, status, codes: Vec::new(), retry_after: None, identity: None };
             assert_eq!(error.kind(), kind, "{status}");
             assert_eq!(error.disposition() == Disposition::AGAIN, again, "{status}");
-            assert_eq!(error.hint().is_some_and(|hint| hint.contains("needs a login")), kind == Kind::Auth);
+            // Nobody was asked as somebody: it was not the registry that refused.
+            assert_eq!(error.hint().is_some_and(|hint| hint.contains("redirected")), kind == Kind::Auth);
         }
     }
 }

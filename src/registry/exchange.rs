@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RANGE,
-    RETRY_AFTER,
+    RETRY_AFTER, TRANSFER_ENCODING,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
@@ -58,6 +58,8 @@ pub(super) struct Ask<'a> {
     pub(super) form: Option<String>,
     /// Who asks, where the registry itself is asked.
     pub(super) identity: Identity,
+    /// The host that redirected here, where one did.
+    pub(super) sent_by: Option<String>,
 }
 
 /// Who asks.
@@ -72,8 +74,8 @@ pub(super) enum Identity {
 
 impl<'a> Ask<'a> {
     pub(super) fn get(subject: &'a str) -> Self {
-        let (accept, range, form) = (None, None, None);
-        Self { subject, method: Method::GET, accept, range, form, identity: Identity::default() }
+        let (accept, range, form, sent_by) = (None, None, None, None);
+        Self { subject, method: Method::GET, accept, range, form, identity: Identity::default(), sent_by }
     }
 
     fn request(&self, url: &Url, authorization: Option<HeaderValue>) -> reqwest::Request {
@@ -145,7 +147,7 @@ impl Client {
         ask: &Ask<'_>,
         authorization: Option<HeaderValue>,
     ) -> Result<Answer, RegistryError> {
-        let about = About::new(ask.subject, &ask.method, url);
+        let about = About::of(ask, url);
         let endpoint = self.endpoints.of_request(url, self.business.as_ref());
         let connections = self.transport.connections(self.business.as_ref(), url).await?;
         let slot = endpoint.slot().await;
@@ -217,12 +219,6 @@ impl Answer {
         value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse().ok())?
     }
 
-    /// The body as it comes, of which no more than `size` bytes are accepted.
-    pub(super) fn into_body(self, size: u64) -> Body {
-        let wanted = self.content_length();
-        Body::new(self, wanted, size)
-    }
-
     /// The whole body, decoded where it is encoded, either way at most `cap` bytes.
     pub(super) async fn document(self, cap: u64) -> Result<Bytes, RegistryError> {
         let encodings = self.header(CONTENT_ENCODING).unwrap_or_default().to_owned();
@@ -231,13 +227,27 @@ impl Answer {
         encoding::decode(raw, &encodings, cap).map_err(|refusal| refusal.about(about, cap))
     }
 
-    /// The whole body as it came, at most `cap` bytes.
-    pub(super) async fn raw(self, cap: u64) -> Result<Bytes, RegistryError> {
+    /// The same for JSON. Where nothing but the end of the connection ends the body, a document that is not at its end was cut
+    /// off, which passes; elsewhere it is what the server has.
+    pub(super) async fn json(self, cap: u64) -> Result<Bytes, RegistryError> {
         let about = self.about.clone();
-        if self.content_length().is_some_and(|length| length > cap) {
+        let is_measured = self.content_length().is_some() || self.header(TRANSFER_ENCODING).is_some();
+        let document = self.document(cap).await?;
+        if !is_measured && is_unfinished(&document) {
+            let fault = Fault::Cut { received: document.len() as u64, wanted: None };
+            return Err(RegistryError::Network { about, fault });
+        }
+        Ok(document)
+    }
+
+    /// The whole body as it came, at most `cap` bytes.
+    async fn raw(self, cap: u64) -> Result<Bytes, RegistryError> {
+        let about = self.about.clone();
+        let wanted = self.content_length();
+        if wanted.is_some_and(|length| length > cap) {
             return Err(RegistryError::TooLarge { about, cap });
         }
-        let mut body = self.into_body(cap);
+        let mut body = Body::new(self, wanted, cap);
         let mut whole = Vec::new();
         loop {
             match body.chunk().await {
@@ -271,4 +281,9 @@ impl Answer {
             let _ = tokio::time::timeout(DRAIN_TIME, self.raw(WORTH_DRAINING)).await;
         }
     }
+}
+
+/// Whether JSON ends before its end.
+fn is_unfinished(json: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err_and(|error| error.is_eof())
 }

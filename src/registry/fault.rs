@@ -16,6 +16,14 @@ pub enum Fault {
     /// No connection came about.
     #[error("cannot connect: {0}")]
     Connect(String),
+    /// No connection came about through the proxy that the environment names.
+    #[error("the proxy {proxy} gives no connection: {reason}")]
+    Proxy {
+        /// Its URL.
+        proxy: String,
+        /// What happened.
+        reason: String,
+    },
     /// The TLS handshake failed, or the certificate is not accepted.
     #[error("TLS failed: {0}")]
     Tls(String),
@@ -38,7 +46,7 @@ pub enum Fault {
     #[error("less than 1 KiB/s came, for {} s", .0.as_secs())]
     Slow(Duration),
     /// The body ended early.
-    #[error("the body was cut off after {received} bytes{}", announced(*.wanted))]
+    #[error("the body was cut off after {}{}", bytes(*.received), announced(*.wanted))]
     Cut {
         /// The bytes that came.
         received: u64,
@@ -48,6 +56,15 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The same, where the connection was to go through `proxy`: whatever keeps it from coming about is the proxy's, which is
+    /// the one that connects and resolves names.
+    pub(super) fn through(self, proxy: Option<String>) -> Self {
+        match (self, proxy) {
+            (Self::Resolve(reason) | Self::Connect(reason), Some(proxy)) => Self::Proxy { proxy, reason },
+            (fault, _) => fault,
+        }
+    }
+
     /// Whether no conversation came about at all.
     pub(super) fn is_unreachable(&self) -> bool {
         !matches!(self, Self::Request(_) | Self::HeldOff(_) | Self::Slow(_) | Self::Cut { .. })
@@ -68,6 +85,10 @@ impl Fault {
             None
         }
     }
+}
+
+fn bytes(count: u64) -> String {
+    if count == 1 { "1 byte".to_owned() } else { format!("{count} bytes") }
 }
 
 fn announced(wanted: Option<u64>) -> String {

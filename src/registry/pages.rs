@@ -158,7 +158,7 @@ impl Registry {
         let asked = place.map_or_else(|| answered.clone(), |place| place.asked.clone());
         let place = Place { asked, answered, at_home: !elsewhere };
         let about = answer.about.clone();
-        let bytes = answer.document(listing.caps.page).await?;
+        let bytes = answer.json(listing.caps.page).await?;
         Ok(Fetched { page: Page { about, headers, bytes }, place, next })
     }
 }

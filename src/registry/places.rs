@@ -452,7 +452,10 @@ fn is_unasked(error: &(impl Failure + 'static)) -> bool {
 fn network_hint(error: &(impl Failure + 'static)) -> Option<String> {
     let dynamic: &(dyn Error + 'static) = error;
     match dynamic.downcast_ref() {
-        Some(RegistryError::Network { fault: Fault::Tls(_) | Fault::Resolve(_), .. }) => error.hint(),
+        Some(RegistryError::Network {
+            fault: Fault::Tls(_) | Fault::Resolve(_) | Fault::Proxy { .. },
+            ..
+        }) => error.hint(),
         _ => None,
     }
 }

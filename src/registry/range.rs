@@ -51,7 +51,7 @@ pub(super) fn agreed(
         return Err(format!("with bytes {}-{}", found.range.start, found.range.end - 1));
     }
     if let Some(total) = found.total.filter(|total| *total != size) {
-        return Err(format!("of a blob of {total} bytes, which has {size}"));
+        return Err(format!("with a part of {total} bytes, and the blob has {size}"));
     }
     let length = found.range.end - found.range.start;
     if let Some(announced) = content_length.filter(|announced| *announced != length) {

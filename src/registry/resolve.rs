@@ -174,7 +174,7 @@ impl Registry {
         let about = answer.about.clone();
         let named = header_digest(&answer);
         let content_type = answer.header(CONTENT_TYPE).map(str::to_owned);
-        let bytes = answer.document(CAP).await?;
+        let bytes = answer.json(CAP).await?;
         let unusable = |source| RegistryError::Manifest { about: about.clone(), source: Box::new(source) };
         // The digest of a signed schema 1 manifest is that of the payload inside.
         let payload = Schema1Manifest::signed_payload(&bytes).map_err(unusable)?;

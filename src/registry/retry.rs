@@ -12,6 +12,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 /// The bytes that count as real progress: received since the last failure, they refill the budget.
 pub const REAL_PROGRESS: u64 = 1 << 20;
 
@@ -184,11 +186,25 @@ pub struct Outcome {
     pub decision: Decision,
     /// Whether it is the first failure since the last real progress.
     pub is_first: bool,
+    /// How many failures were counted since the last real progress, this one included where it was.
+    pub failures: u32,
+}
+
+/// How the failures since the last real progress began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Story {
+    /// What the first of them said.
+    pub first: String,
+    /// When its attempt began.
+    pub began: Instant,
 }
 
 /// A [`State`] that the requests about one blob share. Clones are the same budget.
 #[derive(Debug, Clone, Default)]
-pub struct Budget(Arc<Mutex<State>>);
+pub struct Budget {
+    state: Arc<Mutex<State>>,
+    story: Arc<Mutex<Option<Story>>>,
+}
 
 impl Budget {
     /// A full budget.
@@ -197,7 +213,7 @@ impl Budget {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// [`State::begin`]
@@ -225,7 +241,18 @@ impl Budget {
         let mut state = self.state();
         let before = state.counted;
         let decision = state.failed(begun, disposition, policy, jitter);
-        Outcome { decision, is_first: state.counted > before && state.failures == 1 }
+        let is_first = state.counted > before && state.failures == 1;
+        Outcome { decision, is_first, failures: state.failures }
+    }
+
+    /// The first failure since the last real progress was this one, whichever of the requests it befell.
+    pub fn began(&self, story: Story) {
+        *self.story.lock().unwrap_or_else(PoisonError::into_inner) = Some(story);
+    }
+
+    /// How the failures began, where there were any.
+    pub fn story(&self) -> Option<Story> {
+        self.story.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one retry loop: it acts on what [`retry`](super::retry) decides.
 
 use std::collections::hash_map::RandomState;
+use std::error::Error;
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
@@ -14,25 +15,69 @@ use super::elsewhere::{self, Onward};
 use super::endpoint::Endpoint;
 use super::error::RegistryError;
 use super::places::{Place, Places};
-use super::retry::{Budget, Decision, Disposition, Reason};
+use super::retry::{Budget, Decision, Disposition, Reason, Story};
 use super::route::Target;
+use super::tried::explained;
 use super::{Notice, Registry};
 use crate::digest::Digest;
 use crate::failure::Failure;
 use crate::text::printable;
 
 /// An error that a try can end with. Callers wrap [`RegistryError`] in errors of their own, a full disk among them.
-pub trait Retryable: fmt::Display + Sized {
+pub trait Retryable: Error + Sized + 'static {
     /// What may be done about it.
     fn disposition(&self) -> Disposition;
 
-    /// The error of all `tries`, `self` being the first of them and `last` the last, where there was more than one.
+    /// The error of all tries, `self` being the first that this request made and `last` its last, where it made more than one.
+    /// What befell the first of all of them, `all` says.
     #[must_use]
-    fn exhausted(self, last: Option<Self>, tries: u32, elapsed: Duration) -> Self;
+    fn exhausted(self, last: Option<Self>, all: Earlier) -> Self;
 
-    /// The error of a try after which the host asks for a longer wait than is sat out.
+    /// The error of a try after which the host asks for a longer wait than is sat out. `before` is what the tries before it
+    /// came to, where there were any.
     #[must_use]
-    fn come_back_later(self, after: Duration) -> Self;
+    fn come_back_later(self, after: Duration, before: Option<Earlier>) -> Self;
+
+    /// The error of a try after which there is no use in another, `before` being what the tries before it came to. Where others
+    /// tell errors apart, it stays what it is.
+    #[must_use]
+    fn in_vain(self, _before: Earlier) -> Self {
+        self
+    }
+}
+
+/// The tries before the last one, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earlier {
+    /// How many times it was tried, the last one included.
+    pub tries: u32,
+    /// From the first try to the last failure.
+    pub elapsed: Duration,
+    /// What the first one ended with.
+    pub first: String,
+}
+
+impl fmt::Display for Earlier {
+    /// As what follows the outcome of the last one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tries, elapsed, first } = self;
+        write!(
+            f,
+            ", after {tries} tries in {:.1} s, the first of which ended with: {first}",
+            elapsed.as_secs_f64()
+        )
+    }
+}
+
+/// What the first and the last of all tries said, where that is not what `error` says.
+pub fn differing<E: Error + 'static>(
+    error: &E,
+    first: String,
+    last: Option<E>,
+) -> (Option<String>, Option<String>) {
+    let said = explained(error);
+    let last = last.map(|last| explained(&last)).filter(|last| *last != said);
+    (Some(first).filter(|first| *first != said), last)
 }
 
 impl Retryable for RegistryError {
@@ -40,29 +85,22 @@ impl Retryable for RegistryError {
         Self::disposition(self)
     }
 
-    fn exhausted(self, last: Option<Self>, tries: u32, elapsed: Duration) -> Self {
-        let Some(last) = last else { return self };
-        let last = last.to_string();
-        let last = if last == self.to_string() { None } else { Some(last) };
-        Self::GaveUp { tries, elapsed, last, source: Box::new(self) }
+    fn exhausted(self, last: Option<Self>, all: Earlier) -> Self {
+        let Earlier { tries, elapsed, first } = all;
+        let (first, last) = differing(&self, first, last);
+        Self::GaveUp { tries, elapsed, first, last, source: Box::new(self) }
     }
 
-    fn come_back_later(self, after: Duration) -> Self {
-        Self::ComeBackLater { after, source: Box::new(self) }
+    fn come_back_later(self, after: Duration, before: Option<Earlier>) -> Self {
+        Self::ComeBackLater { after, before, source: Box::new(self) }
     }
 }
 
 /// Failures since the last real progress, as one caller sees them.
 struct Row<E> {
     first: Option<E>,
-    tries: u32,
-    began: Instant,
-}
-
-impl<E> Row<E> {
-    fn new() -> Self {
-        Self { first: None, tries: 0, began: Instant::now() }
-    }
+    /// How all of them began. Others, who share the budget, may have failed before.
+    story: Option<Story>,
 }
 
 /// Whom a row of tries asks.
@@ -207,7 +245,7 @@ impl Registry {
         E: Retryable,
         F: Future<Output = Result<T, E>>,
     {
-        let mut row = Row::new();
+        let mut row = Row { first: None, story: None };
         loop {
             asked.wait(self).await;
             let (begun, now) = (budget.begin(), Instant::now());
@@ -217,15 +255,18 @@ impl Registry {
             };
             let outcome = budget.failed(begun, error.disposition(), &self.inner.policy, jitter());
             if outcome.is_first {
-                row = Row { first: None, tries: 0, began: now };
+                budget.began(Story { first: explained(&error), began: now });
             }
-            row.tries += 1;
+            let story = budget.story().filter(|_| outcome.failures > 0);
+            if row.story != story {
+                row = Row { first: None, story };
+            }
             let (after, announced) = match outcome.decision {
                 Decision::Again { after, announced } => (after, announced),
-                Decision::GiveUp(reason) => return Err(end(reason, error, row)),
+                Decision::GiveUp(reason) => return Err(end(reason, error, row, outcome.failures)),
             };
             self.inner.client.counters.retries.fetch_add(1, Ordering::Relaxed);
-            let (host, cause) = (asked.host(), error.to_string());
+            let (host, cause) = (asked.host(), explained(&error));
             tracing::debug!(host, %cause, after = after.as_secs_f64(), announced, "trying again");
             self.notice(Notice::Retry { host, digest, after, announced, cause });
             asked.hold_off(self, Instant::now() + after);
@@ -234,14 +275,22 @@ impl Registry {
     }
 }
 
-fn end<E: Retryable>(reason: Reason, error: E, row: Row<E>) -> E {
-    match reason {
-        Reason::AnnouncedTooLong(after) => error.come_back_later(after),
-        Reason::Exhausted { .. } => match row.first {
-            Some(first) => first.exhausted(Some(error), row.tries, row.began.elapsed()),
-            None => error.exhausted(None, row.tries, row.began.elapsed()),
+fn end<E: Retryable>(reason: Reason, error: E, row: Row<E>, failures: u32) -> E {
+    let told = |story: Story, tries| {
+        let Story { first, began } = story;
+        Earlier { tries, elapsed: began.elapsed(), first }
+    };
+    match (reason, row.story) {
+        // These are not counted themselves.
+        (Reason::AnnouncedTooLong(after), story) => {
+            error.come_back_later(after, story.map(|story| told(story, failures + 1)))
+        }
+        (Reason::Fatal, Some(story)) => error.in_vain(told(story, failures + 1)),
+        (Reason::Exhausted { .. }, Some(story)) => match row.first {
+            Some(first) => first.exhausted(Some(error), told(story, failures)),
+            None => error.exhausted(None, told(story, failures)),
         },
-        Reason::Fatal => error,
+        (Reason::Fatal | Reason::Exhausted { .. }, None) => error,
     }
 }
 

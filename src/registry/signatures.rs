@@ -115,7 +115,8 @@ impl Registry {
         };
         let keeps = self.retrying(&Budget::new(), &target, None, ping).await.unwrap_or_else(|error| {
             self.notice(Notice::Warning(format!(
-                "whether the registry keeps signatures cannot be told, and it is not asked for any: {error}"
+                "whether the registry keeps signatures cannot be told, and it is not asked for any: {}",
+                error.explained()
             )));
             false
         });
@@ -160,7 +161,7 @@ impl Registry {
                 _ => return Err(answer.into_error().await),
             }
             let about = answer.about.clone();
-            let document = answer.document(CAP).await?;
+            let document = answer.json(CAP).await?;
             let signatures = listed(&document)
                 .map_err(|reason| RegistryError::SignatureList { about: about.clone(), reason })?;
             if signatures.len() > MOST {

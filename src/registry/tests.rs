@@ -958,10 +958,10 @@ async fn callers_errors_are_retried_by_their_own_word() {
                 Self::Registry(error) => error.disposition(),
             }
         }
-        fn exhausted(self, _last: Option<Self>, _tries: u32, _elapsed: Duration) -> Self {
+        fn exhausted(self, _last: Option<Self>, _all: Earlier) -> Self {
             self
         }
-        fn come_back_later(self, _after: Duration) -> Self {
+        fn come_back_later(self, _after: Duration, _before: Option<Earlier>) -> Self {
             self
         }
     }

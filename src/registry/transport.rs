@@ -16,7 +16,7 @@ use url::Url;
 
 use super::Options;
 use super::config::certs_d::{Certificates, CertsD, CertsDError};
-use super::error::RegistryError;
+use super::error::{RegistryError, shown};
 use super::fault::Fault;
 use super::kept::KeptFirst;
 use super::proxy::Proxies;
@@ -185,9 +185,10 @@ impl Transport {
         connections: &Connections,
         request: reqwest::Request,
     ) -> Result<reqwest::Response, Fault> {
+        let proxy = self.proxies.of(request.url()).map(shown);
         match tokio::time::timeout(self.stall_timeout, connections.0.execute(request)).await {
             Err(_) => Err(Fault::Stalled(self.stall_timeout)),
-            Ok(Err(error)) => Err(fault(&error)),
+            Ok(Err(error)) => Err(fault(&error).through(proxy)),
             Ok(Ok(response)) => Ok(response),
         }
     }
@@ -199,7 +200,7 @@ impl Transport {
 }
 
 /// The host of a URL, with its port where that is not the usual one.
-fn authority(url: &Url) -> String {
+pub(super) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

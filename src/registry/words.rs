@@ -7,6 +7,7 @@ use http::StatusCode;
 use url::Url;
 
 use super::codes::Code;
+use super::exchange::Ask;
 use crate::text::printable;
 
 /// What a request is about: `SUBJECT: METHOD URL`.
@@ -21,6 +22,16 @@ pub struct About {
 impl About {
     pub(super) fn new(subject: &str, method: &http::Method, url: &Url) -> Self {
         Self { subject: subject.to_owned(), request: format!("{method} {}", shown(url)) }
+    }
+
+    /// What a request to `url` is about. Where a redirect led there, nothing else in its error would say how it came to ask
+    /// that host.
+    pub(super) fn of(ask: &Ask<'_>, url: &Url) -> Self {
+        let mut about = Self::new(ask.subject, &ask.method, url);
+        if let Some(host) = &ask.sent_by {
+            about.request.extend([" (redirected from ", &printable(host), ")"]);
+        }
+        about
     }
 }
 
@@ -42,9 +53,15 @@ pub(super) fn shown(url: &Url) -> String {
 }
 
 /// A wait as people read it: whole seconds, and no more than a hundred years of them.
-pub(super) fn rounded(wait: Duration) -> Duration {
+pub fn wait(wait: Duration) -> String {
     const LONGEST: u64 = 100 * 365 * 24 * 60 * 60;
-    Duration::from_secs(wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).min(LONGEST))
+    let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).min(LONGEST);
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
+
+/// How often something was tried.
+pub fn tried_times(tries: u32) -> String {
+    if tries == 1 { "1 try".to_owned() } else { format!("{tries} tries") }
 }
 
 /// What a registry says about a refusal, after a colon.
@@ -52,9 +69,11 @@ pub(super) fn listed(codes: &[Code]) -> String {
     codes.iter().flat_map(|code| [": ".to_owned(), code.to_string()]).collect()
 }
 
-/// How the last of several failures differed.
-pub(super) fn lastly(last: Option<&str>) -> String {
-    last.map(|last| format!(", the last of which ended so: {last}")).unwrap_or_default()
+/// How the first and the last of several failures differed from the one that is told of.
+pub fn ends(first: Option<&str>, last: Option<&str>) -> String {
+    let told = |which: &str, text: &str| format!(", the {which} of which ended with: {text}");
+    let (first, last) = (first.map(|text| told("first", text)), last.map(|text| told("last", text)));
+    first.into_iter().chain(last).collect()
 }
 
 /// A status with its name.

@@ -77,7 +77,7 @@ impl Engine {
             }
             Content::Whole { .. } if wanted.is_some() => {
                 if self.schedule().whole_answered(assignment) == WholeAnswer::Refusal {
-                    return Err(self.ignored(job, assignment));
+                    return Err(self.ignored(job, assignment, &body, "the whole blob"));
                 }
             }
             Content::Whole { .. } => {}
@@ -88,7 +88,7 @@ impl Engine {
             && range.end - range.start < SMALLEST_ANSWER
         {
             // Asked for the rest again and again, such a server would keep us for ever.
-            return Err(self.ignored(job, assignment));
+            return Err(self.ignored(job, assignment, &body, "too little of it"));
         }
         let answer_end = match body.content() {
             Content::Part { range } => range.end,
@@ -100,8 +100,14 @@ impl Engine {
     }
 
     /// The answer is not for the range that was asked for, and another may be.
-    fn ignored(&self, job: &Job, assignment: &Assignment) -> TransferError {
-        let error = TransferError::RangeIgnored { digest: job.digest() };
+    fn ignored(
+        &self,
+        job: &Job,
+        assignment: &Assignment,
+        body: &BlobBody,
+        found: &'static str,
+    ) -> TransferError {
+        let error = TransferError::RangeIgnored { about: body.about().clone(), found };
         job.source.refuses_range(&error);
         self.refused(assignment, error)
     }
@@ -132,7 +138,7 @@ impl Filling<'_> {
         let reached = self.engine.schedule().position(self.assignment);
         match reached {
             Some(open) if open.start < self.answer_end.min(open.end) => {
-                Err(TransferError::Short { digest: self.job.digest() })
+                Err(TransferError::Short { about: body.about().clone() })
             }
             _ => Ok(()),
         }

@@ -7,7 +7,9 @@ use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
 use crate::layout::LayoutError;
 use crate::registry::retry::Disposition;
-use crate::registry::{ContentEncoding, RegistryError, Retryable};
+use crate::registry::{
+    About, ContentEncoding, Earlier, RegistryError, Retryable, differing, ends, tried_times, wait,
+};
 use crate::verify::VerifyError;
 
 /// Why a blob could not be downloaded and proven.
@@ -36,17 +38,19 @@ pub enum TransferError {
         /// Why.
         source: VerifyError,
     },
-    /// The server sent a whole body although it honoured ranges before.
-    #[error("the server ignored the range asked of blob {digest}")]
+    /// The server does not answer a range with that range, although it seemed to have ranges.
+    #[error("{about}: a range was asked for, and answered with {found}")]
     RangeIgnored {
-        /// The blob.
-        digest: Digest,
+        /// The request.
+        about: About,
+        /// What came.
+        found: &'static str,
     },
     /// The body ended before the blob did.
-    #[error("the body of blob {digest} ended too soon")]
+    #[error("{about}: the body ended too soon")]
     Short {
-        /// The blob.
-        digest: Digest,
+        /// The request.
+        about: About,
     },
     /// An encoded body does not decode.
     #[error("the body of blob {digest} came with Content-Encoding {encoding:?} and does not decode")]
@@ -71,26 +75,43 @@ pub enum TransferError {
         size: u64,
     },
     /// The last of several tries failed.
-    #[error("gave up after {tries} tries in {:.1} s{}", elapsed.as_secs_f64(), shown_last(last.as_deref()))]
+    #[error(
+        "gave up after {} in {:.1} s{}",
+        tried_times(*.tries),
+        elapsed.as_secs_f64(),
+        ends(first.as_deref(), last.as_deref())
+    )]
     Exhausted {
-        /// The first failure.
+        /// This connection's first failure.
         #[source]
-        first: Box<TransferError>,
-        /// The last one, where it says something else.
-        last: Option<Box<TransferError>>,
+        cause: Box<TransferError>,
+        /// What the first one of all said, where it befell another connection and is something else.
+        first: Option<String>,
+        /// What the last one said, where it is something else.
+        last: Option<String>,
         /// How many tries.
         tries: u32,
         /// From the first try to the last failure.
         elapsed: Duration,
     },
     /// The host asks for a longer wait than is sat out.
-    #[error("the registry asks to come back in {} s", after.as_secs())]
+    #[error("the server asks to come back after {}{}", wait(*.after), before.as_ref().map(Earlier::to_string).unwrap_or_default())]
     ComeBackLater {
         /// How long.
         after: Duration,
+        /// What the tries before came to, where there were any.
+        before: Option<Earlier>,
         /// The answer that said so.
         #[source]
         source: Box<TransferError>,
+    },
+    /// The registry refused for good, after it had failed.
+    #[error("failed for good{before}")]
+    InVain {
+        /// What the tries before came to.
+        before: Earlier,
+        /// The refusal.
+        source: RegistryError,
     },
     /// The threads that prove blobs could not be started.
     #[error("cannot start a thread")]
@@ -98,10 +119,6 @@ pub enum TransferError {
     /// The transfer was ended from within.
     #[error("the transfer stopped before it was done")]
     Stopped,
-}
-
-fn shown_last(last: Option<&TransferError>) -> String {
-    last.map_or_else(String::new, |last| format!(", the last of which ended with: {last}"))
 }
 
 impl TransferError {
@@ -135,36 +152,43 @@ impl Retryable for TransferError {
         }
     }
 
-    fn exhausted(self, last: Option<Self>, tries: u32, elapsed: Duration) -> Self {
-        let says_more = |last: &Self| last.to_string() != self.to_string();
-        let last = last.filter(says_more).map(Box::new);
-        Self::Exhausted { first: Box::new(self), last, tries, elapsed }
+    fn exhausted(self, last: Option<Self>, all: Earlier) -> Self {
+        let Earlier { tries, elapsed, first } = all;
+        let (first, last) = differing(&self, first, last);
+        Self::Exhausted { cause: Box::new(self), first, last, tries, elapsed }
     }
 
-    fn come_back_later(self, after: Duration) -> Self {
-        Self::ComeBackLater { after, source: Box::new(self) }
+    fn in_vain(self, before: Earlier) -> Self {
+        match self {
+            Self::Registry(source) => Self::InVain { before, source },
+            error => error,
+        }
+    }
+
+    fn come_back_later(self, after: Duration, before: Option<Earlier>) -> Self {
+        Self::ComeBackLater { after, before, source: Box::new(self) }
     }
 }
 
 impl Failure for TransferError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Registry(error) => error.kind(),
+            Self::Registry(error) | Self::InVain { source: error, .. } => error.kind(),
             Self::Layout(error) => error.kind(),
             Self::Unproven { source, .. } | Self::Unusable { source, .. } => source.kind(),
             Self::Encoding { .. } | Self::DecodedLength { .. } => Kind::Integrity,
             Self::RangeIgnored { .. } | Self::Short { .. } => Kind::Network,
-            Self::Exhausted { first: error, .. } | Self::ComeBackLater { source: error, .. } => error.kind(),
+            Self::Exhausted { cause: error, .. } | Self::ComeBackLater { source: error, .. } => error.kind(),
             Self::Threads(_) | Self::Stopped => Kind::Other,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Registry(error) => error.hint(),
+            Self::Registry(error) | Self::InVain { source: error, .. } => error.hint(),
             Self::Layout(error) => error.hint(),
             Self::Unproven { source, .. } | Self::Unusable { source, .. } => source.hint(),
-            Self::Exhausted { first, .. } => first
+            Self::Exhausted { cause, .. } => cause
                 .hint()
                 .or_else(|| Some("what was downloaded is kept: run the same command again to resume".into())),
             _ => None,

@@ -13,6 +13,7 @@ mod certificates;
 mod confusion;
 mod convert;
 mod credentials;
+mod fault_matrix;
 mod faults;
 mod fetch;
 mod foreign;

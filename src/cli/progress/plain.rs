@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ocipull::digest::Digest;
 use ocipull::progress::{Event, Phase};
-use ocipull::text::printable;
+use ocipull::text::{escape, printable};
 
 use super::{counted, doing, size};
 
@@ -112,7 +112,9 @@ pub(super) fn waits(event: &Event) -> Option<String> {
         Event::Retry { digest, host, after_seconds, announced, cause } => {
             let subject = digest.map_or_else(String::new, |digest| format!("{}: ", digest.short()));
             let asked = if *announced { ", as it asked" } else { "" };
-            let (host, cause) = (printable(host), printable(cause));
+            // A cause is the library's own text, in which what came from outside is cut: cut again it would lose its end, which
+            // says what happened.
+            let (host, cause) = (printable(host), escape(cause));
             Some(format!("{subject}{cause}; {host} is asked again in {after_seconds:.1} s{asked}"))
         }
         Event::Waiting { digest, holder } => {

@@ -24,6 +24,7 @@ use super::error::RegistryError;
 use super::exchange::{Answer, Ask, Client};
 use super::proxy;
 use super::redirect::{self, Reached, Refusal, Trail};
+use super::transport;
 use crate::reference::Repository;
 
 mod challenge;
@@ -466,8 +467,9 @@ pub(super) async fn get(
     let mut trail = Trail::new(url);
     let mut authorization = authorization;
     let mut home = None;
+    let mut ask = Ask::get(subject);
     loop {
-        let answer = client.send(trail.current(), &Ask::get(subject), authorization.clone()).await?;
+        let answer = client.send(trail.current(), &ask, authorization.clone()).await?;
         if !attempt::is_redirect(answer.status()) {
             return Ok(answer);
         }
@@ -476,6 +478,7 @@ pub(super) async fn get(
         if !step.same_origin {
             authorization = None;
         }
+        ask.sent_by = Some(transport::authority(&answer.url));
         answer.discard().await;
     }
 }
@@ -485,6 +488,6 @@ async fn read(answer: Answer) -> Result<Token, RegistryError> {
         return Err(answer.into_error().await);
     }
     let about = answer.about.clone();
-    let body = answer.document(token::ANSWER_CAP).await?;
+    let body = answer.json(token::ANSWER_CAP).await?;
     Token::from_answer(&body).map_err(|reason| RegistryError::TokenAnswer { about, reason })
 }

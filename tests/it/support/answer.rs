@@ -40,6 +40,8 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     pub(crate) framing: Framing,
     pub(crate) stop: Option<(usize, Ending)>,
+    /// The same, within the status line and the headers.
+    pub(crate) head_stop: Option<(usize, Ending)>,
     pub(crate) hold: Option<(usize, Gate)>,
     pub(crate) bytes_per_second: Option<u64>,
 }
@@ -52,6 +54,7 @@ impl Answer {
             body: Bytes::new(),
             framing: Framing::Length,
             stop: None,
+            head_stop: None,
             hold: None,
             bytes_per_second: None,
         }
@@ -95,7 +98,9 @@ impl Answer {
 
     /// Whether the connection can carry another request after this answer.
     pub(crate) fn keeps_connection(&self) -> bool {
-        matches!(self.framing, Framing::Length | Framing::Chunked) && self.stop.is_none()
+        matches!(self.framing, Framing::Length | Framing::Chunked)
+            && self.stop.is_none()
+            && self.head_stop.is_none()
     }
 
     /// The status line and the headers.

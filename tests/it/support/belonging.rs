@@ -130,6 +130,12 @@ pub(crate) fn lookaside(registry: &Shared, request: &Request, path: &str) -> Ans
 }
 
 impl FaultRegistry {
+    /// The list of what refers to an image, as the referrers API answers it on one page.
+    pub(crate) fn referrers_list(&self, image: &PushedImage) -> Vec<u8> {
+        let store = self.shared.store.lock().unwrap();
+        store.belongings.tagged_list(image.repository(), image.digest()).1.document.to_vec()
+    }
+
     /// Pushes by digest alone, as what refers to an image is pushed. The result has no tag.
     pub(crate) fn push_untagged(&self, repository: &str, content: impl Into<Built>) -> PushedImage {
         let built = content.into();

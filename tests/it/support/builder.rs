@@ -1,9 +1,9 @@
 //! Configures and starts a [`FaultRegistry`].
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
 
 use super::auth::{Auth, Issuer, Login, TokenPolicy};
 use super::belonging::Offers;
@@ -13,10 +13,6 @@ use super::server::{self, Activity, Connections, Shared, Storage};
 use super::store::Store;
 use super::tls::{Certificate, ClientAuthority};
 use super::wire::Pacer;
-
-/// What the kernel may hold between the registry and the client. Small, so that the bytes counted as sent are close
-/// to the bytes that arrived.
-const SEND_BUFFER: u32 = 128 * 1024;
 
 /// What a registry without TLS answers to a TLS hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +185,7 @@ impl Builder {
             .unwrap();
         let listener = {
             let _context = runtime.enter();
-            listen()
+            server::bind(([127, 0, 0, 1], 0).into()).unwrap().listen(server::BACKLOG).unwrap()
         };
         let (tls, ca) =
             self.certificate.map(|certificate| certificate.issue(self.clients.as_deref())).unzip();
@@ -213,6 +209,9 @@ impl Builder {
             offers: self.offers,
             tls,
             on_tls_hello: self.on_tls_hello,
+            up: watch::Sender::new(true),
+            listens: AtomicBool::new(true),
+            handshakes_to_cut: AtomicUsize::new(0),
             link: Pacer::new(0),
             bytes_per_second_each: AtomicU64::new(0),
             requests: Mutex::default(),
@@ -228,11 +227,4 @@ impl Builder {
 
 pub(crate) fn base_url(tls: bool, address: std::net::SocketAddr) -> String {
     format!("{}://{address}", if tls { "https" } else { "http" })
-}
-
-fn listen() -> TcpListener {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_send_buffer_size(SEND_BUFFER).unwrap();
-    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    socket.listen(1024).unwrap()
 }

@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     StatusWith { status: u16, headers: Vec<(&'static str, String)>, body: Vec<u8> },
     /// This status (429 or 503, as a rule) with a `Retry-After` of this value.
     RetryAfter { status: u16, value: String },
+    /// The same with a date so far from when it is answered.
+    RetryAt { status: u16, from_now: Duration },
     /// 405 with an `Allow`.
     MethodNotAllowed,
     /// 307 to this URL.
@@ -75,6 +77,20 @@ pub(crate) enum Fault {
     Body(Vec<u8>),
     /// Closes the connection in place of an answer.
     CloseBeforeResponse,
+    /// Resets the connection in place of an answer.
+    ResetBeforeResponse,
+    /// Sends this many bytes of the status line and the headers, then closes the connection.
+    HeadCutAfter(usize),
+    /// Sends this many bytes of the status line and the headers, then falls silent until the client leaves.
+    HeadStallAfter(usize),
+    /// Sends these bytes in place of an answer, and closes the connection.
+    NotHttp(&'static [u8]),
+    /// Ends every token given out up to now, the one that the request came with among them, and refuses the request
+    /// because of it.
+    TokenDies,
+    /// Stops listening and closes all connections, this one without an answer: for so long, or until
+    /// [`FaultRegistry::mend`](super::FaultRegistry::mend).
+    GoDown(Option<Duration>),
     /// Sends nothing, not even headers, until the gate opens.
     Hold(Gate),
     /// Sends this many bytes of the body and the rest when the gate opens.
@@ -101,6 +117,11 @@ impl Fault {
             Self::RetryAfter { status, value } => {
                 *answer = Answer::error(*status, "TOOMANYREQUESTS", "slow down").with("Retry-After", value);
             }
+            Self::RetryAt { status, from_now } => {
+                let value = http_date(*from_now);
+                *answer =
+                    Answer::error(*status, "UNAVAILABLE", "come back later").with("Retry-After", &value);
+            }
             Self::MethodNotAllowed => {
                 *answer = Answer::error(405, "UNSUPPORTED", "not here").with("Allow", "GET");
             }
@@ -110,6 +131,8 @@ impl Fault {
             Self::CutAfter(bytes) => answer.stop = Some((*bytes, Ending::Close)),
             Self::ResetAfter(bytes) => answer.stop = Some((*bytes, Ending::Reset)),
             Self::StallAfter(bytes) => answer.stop = Some((*bytes, Ending::Stall)),
+            Self::HeadCutAfter(bytes) => answer.head_stop = Some((*bytes, Ending::Close)),
+            Self::HeadStallAfter(bytes) => answer.head_stop = Some((*bytes, Ending::Stall)),
             Self::HoldAfter(bytes, gate) => answer.hold = Some((*bytes, gate.clone())),
             Self::Throttle { bytes_per_second } => answer.bytes_per_second = Some(*bytes_per_second),
             Self::Truncate(bytes) => answer.body.truncate(*bytes),
@@ -131,10 +154,22 @@ impl Fault {
             | Self::Body(_)
             | Self::IgnoreRange
             | Self::CloseBeforeResponse
+            | Self::ResetBeforeResponse
+            | Self::NotHttp(_)
+            | Self::TokenDies
+            | Self::GoDown(_)
             | Self::Hold(_)
             | Self::All(_) => {}
         }
     }
+}
+
+/// A date so far from now, as HTTP writes dates: without the fraction of the second.
+pub(crate) fn http_date(from_now: Duration) -> String {
+    let format = time::macros::format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    (time::OffsetDateTime::now_utc() + from_now).format(&format).unwrap()
 }
 
 fn status_with(status: u16, headers: &[(&'static str, String)], body: &[u8]) -> Answer {
@@ -209,6 +244,8 @@ pub(crate) enum Route {
     Head(String),
     /// Any request to the token endpoint.
     Token,
+    /// Any request to `/v2/` itself, decided before authentication.
+    Ping,
     /// Any request whose path starts with this; decided before authentication, as for a proxy in front.
     Path(String),
 }
@@ -223,7 +260,7 @@ impl Route {
             (Self::Manifest(wanted), Target::Manifest { reference, .. }) => !head && wanted == reference,
             (Self::Head(wanted), Target::Manifest { reference, .. }) => head && wanted == reference,
             (Self::Head(wanted), Target::Blob { digest, .. }) => head && wanted == digest,
-            (Self::Token, Target::Token) => true,
+            (Self::Token, Target::Token) | (Self::Ping, Target::Ping) => true,
             (Self::Path(prefix), _) => request.path.starts_with(prefix),
             _ => false,
         }
@@ -236,6 +273,8 @@ struct Rule {
     fault: Fault,
     /// How many more requests it hits; `None` is all of them.
     left: Option<usize>,
+    /// How many requests it has hit.
+    hits: usize,
 }
 
 /// The rules of one registry.
@@ -244,11 +283,18 @@ pub(crate) struct Rules(Mutex<Vec<Rule>>);
 
 impl Rules {
     pub(crate) fn add(&self, route: Route, fault: Fault, times: Option<usize>) {
-        self.0.lock().unwrap().push(Rule { route, fault, left: times });
+        self.0.lock().unwrap().push(Rule { route, fault, left: times, hits: 0 });
     }
 
     pub(crate) fn clear(&self) {
         self.0.lock().unwrap().clear();
+    }
+
+    /// The faults that hit no request, or fewer than they are for.
+    pub(crate) fn idle(&self) -> Vec<String> {
+        let rules = self.0.lock().unwrap();
+        let idle = rules.iter().filter(|rule| rule.hits == 0 || rule.left.is_some_and(|left| left > 0));
+        idle.map(|rule| format!("{:?} at {:?}", rule.fault, rule.route)).collect()
     }
 
     /// The faults of the first rule that covers the request, which is used up by one. Rules for paths are looked at
@@ -256,11 +302,12 @@ impl Rules {
     pub(crate) fn take(&self, request: &Request, authenticated: bool) -> Vec<Fault> {
         let mut rules = self.0.lock().unwrap();
         let hit = rules.iter_mut().find(|rule| {
-            let in_turn = matches!(rule.route, Route::Path(_)) != authenticated;
+            let in_turn = matches!(rule.route, Route::Path(_) | Route::Ping) != authenticated;
             in_turn && rule.left != Some(0) && rule.route.covers(request)
         });
         hit.map_or_else(Vec::new, |rule| {
             rule.left = rule.left.map(|left| left - 1);
+            rule.hits += 1;
             rule.fault.clone().flatten()
         })
     }

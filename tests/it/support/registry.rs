@@ -95,6 +95,11 @@ impl FaultRegistry {
         self.on(Route::Token)
     }
 
+    /// Breaks `/v2/` itself, before authentication.
+    pub(crate) fn on_ping(&self) -> BrokenRoute<'_> {
+        self.on(Route::Ping)
+    }
+
     /// Breaks everything whose path starts with `prefix`, before authentication.
     pub(crate) fn on_path(&self, prefix: &str) -> BrokenRoute<'_> {
         self.on(Route::Path(prefix.into()))
@@ -107,6 +112,23 @@ impl FaultRegistry {
     /// Makes everything right again.
     pub(crate) fn mend(&self) {
         self.shared.rules.clear();
+        self.shared.up.send_replace(true);
+        self.wait_until("it listens", |registry| registry.shared.listens.load(Ordering::SeqCst));
+    }
+
+    /// Closes the next connections in the middle of their TLS handshakes.
+    pub(crate) fn cut_handshakes(&self, count: usize) {
+        self.shared.handshakes_to_cut.store(count, Ordering::SeqCst);
+    }
+
+    /// TLS handshakes that were cut on purpose.
+    pub(crate) fn handshakes_cut(&self) -> usize {
+        self.shared.connections.cut_handshakes.load(Ordering::SeqCst)
+    }
+
+    /// The faults that hit no request, or fewer than they are for: a test that relies on them proves nothing.
+    pub(crate) fn idle_faults(&self) -> Vec<String> {
+        self.shared.rules.idle()
     }
 
     /// Limits all bodies together to this rate, as a slow link does. 0 is no limit.

@@ -5,10 +5,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::Answer;
@@ -23,6 +26,11 @@ use super::routes;
 use super::store::Store;
 use super::wire::{Delivery, Pacer, Wire};
 
+/// What the kernel may hold between the registry and the client. Small, so that the bytes counted as sent are close
+/// to the bytes that arrived.
+const SEND_BUFFER: u32 = 128 * 1024;
+/// Connections that wait to be accepted.
+pub(crate) const BACKLOG: u32 = 1024;
 /// The first byte of a TLS record that holds a handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 /// A fatal `handshake_failure` alert (RFC 8446, section 6).
@@ -51,6 +59,11 @@ pub(crate) struct Shared {
     pub(crate) offers: Offers,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) on_tls_hello: OnTlsHello,
+    /// Whether it listens, or is to.
+    pub(crate) up: watch::Sender<bool>,
+    pub(crate) listens: AtomicBool,
+    /// How many more TLS handshakes are cut, and how many were.
+    pub(crate) handshakes_to_cut: AtomicUsize,
     pub(crate) link: Pacer,
     pub(crate) bytes_per_second_each: AtomicU64,
     pub(crate) requests: Mutex<Vec<Request>>,
@@ -67,6 +80,7 @@ pub(crate) struct Connections {
     pub(crate) peak: AtomicUsize,
     pub(crate) not_http: AtomicUsize,
     pub(crate) failed_handshakes: AtomicUsize,
+    pub(crate) cut_handshakes: AtomicUsize,
 }
 
 /// An open connection; it counts until this is dropped.
@@ -100,17 +114,59 @@ impl Activity {
     }
 }
 
-/// Serves connections until the runtime is shut down.
-pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let shared = Arc::clone(&shared);
-        let number = shared.connections.accepted.fetch_add(1, Ordering::SeqCst) + 1;
-        tokio::spawn(async move {
-            // What breaks a connection is the client's business, or a fault's.
-            let _ = connection(stream, &shared, number).await;
-            shared.activity.notify();
-        });
+/// Serves connections until the runtime is shut down, with a pause whenever it is to be down.
+pub(crate) async fn run(mut listener: TcpListener, shared: Arc<Shared>) {
+    let mut up = shared.up.subscribe();
+    loop {
+        let mut connections = JoinSet::new();
+        shared.listens.store(true, Ordering::SeqCst);
+        shared.activity.notify();
+        loop {
+            let stream = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = up.wait_for(|up| !*up) => break,
+                Some(_) = connections.join_next() => continue,
+            };
+            let Ok((stream, _)) = stream else { return };
+            let shared = Arc::clone(&shared);
+            let number = shared.connections.accepted.fetch_add(1, Ordering::SeqCst) + 1;
+            connections.spawn(async move {
+                // What breaks a connection is the client's business, or a fault's.
+                let _ = connection(stream, &shared, number).await;
+                shared.activity.notify();
+            });
+        }
+        shared.listens.store(false, Ordering::SeqCst);
+        drop(listener);
+        // The port stays taken, so that no other test gets it; nobody listens, so that it refuses.
+        let socket = bind_again(shared.address).await;
+        connections.shutdown().await;
+        if up.wait_for(|up| *up).await.is_err() {
+            return;
+        }
+        listener = socket.listen(BACKLOG).unwrap();
     }
+}
+
+/// Takes the address of a listener that was closed. A process that another test is just starting has a copy of it until it
+/// runs its program.
+async fn bind_again(address: SocketAddr) -> TcpSocket {
+    for _ in 0..10_000 {
+        if let Ok(socket) = bind(address) {
+            return socket;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("{address} does not come free");
+}
+
+/// A socket at an address where connections of an earlier one may still be closing.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(SEND_BUFFER).unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 async fn connection(stream: TcpStream, shared: &Shared, number: u64) -> io::Result<()> {
@@ -120,6 +176,10 @@ async fn connection(stream: TcpStream, shared: &Shared, number: u64) -> io::Resu
         return Ok(());
     }
     match (&shared.tls, first[0] == TLS_HANDSHAKE) {
+        (Some(_), true) if cuts_handshake(shared) => {
+            shared.connections.cut_handshakes.fetch_add(1, Ordering::SeqCst);
+            refuse(stream, b"").await
+        }
         (Some(acceptor), true) => {
             let Ok(stream) = acceptor.accept(stream).await else {
                 shared.connections.failed_handshakes.fetch_add(1, Ordering::SeqCst);
@@ -130,23 +190,31 @@ async fn connection(stream: TcpStream, shared: &Shared, number: u64) -> io::Resu
         (None, false) => serve(stream, shared, number).await,
         (Some(_), false) => {
             let answer = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
-            refuse(stream, shared, answer).await
+            shared.connections.not_http.fetch_add(1, Ordering::SeqCst);
+            refuse(stream, answer).await
         }
-        (None, true) => match shared.on_tls_hello {
-            OnTlsHello::BadRequest => {
-                let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
-                    Connection: close\r\n\r\n400 Bad Request";
-                refuse(stream, shared, answer).await
-            }
-            OnTlsHello::Close => refuse(stream, shared, b"").await,
-            OnTlsHello::Alert => refuse(stream, shared, &TLS_ALERT).await,
-        },
+        (None, true) => {
+            shared.connections.not_http.fetch_add(1, Ordering::SeqCst);
+            let answer: &[u8] = match shared.on_tls_hello {
+                OnTlsHello::BadRequest => {
+                    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                        Connection: close\r\n\r\n400 Bad Request"
+                }
+                OnTlsHello::Close => b"",
+                OnTlsHello::Alert => &TLS_ALERT,
+            };
+            refuse(stream, answer).await
+        }
     }
 }
 
+fn cuts_handshake(shared: &Shared) -> bool {
+    let one_less = |left: usize| left.checked_sub(1);
+    shared.handshakes_to_cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+}
+
 /// Answers what is not HTTP, and reads the rest of it first: closing with unread bytes would be a reset.
-async fn refuse(mut stream: TcpStream, shared: &Shared, answer: &[u8]) -> io::Result<()> {
-    shared.connections.not_http.fetch_add(1, Ordering::SeqCst);
+async fn refuse(mut stream: TcpStream, answer: &[u8]) -> io::Result<()> {
     let mut ignored = vec![0; 16 * KIB];
     tokio::io::AsyncReadExt::read(&mut stream, &mut ignored).await?;
     stream.write_all(answer).await?;
@@ -195,13 +263,27 @@ fn record(shared: &Shared, incoming: Incoming, connection: u64) -> Request {
 /// Says whether the connection can carry another request.
 async fn respond(wire: &mut dyn Wire, shared: &Shared, request: &Request, pacer: &Pacer) -> io::Result<bool> {
     let mut faults = shared.rules.take(request, false);
-    let refusal = routes::refusal(shared, request);
+    let mut refusal = routes::refusal(shared, request);
     if refusal.is_none() && faults.is_empty() {
         faults = shared.rules.take(request, true);
     }
     for fault in &faults {
         match fault {
             Fault::CloseBeforeResponse => return Ok(false),
+            Fault::ResetBeforeResponse => {
+                wire.socket().set_zero_linger()?;
+                return Ok(false);
+            }
+            Fault::NotHttp(bytes) => {
+                wire.write_all(bytes).await?;
+                wire.flush().await?;
+                return Ok(false);
+            }
+            Fault::TokenDies => {
+                shared.issuer.revoke_all();
+                refusal = routes::refusal(shared, request);
+            }
+            Fault::GoDown(back_after) => go_down(shared, *back_after).await,
             Fault::Hold(gate) => gate.pass().await,
             _ => {}
         }
@@ -218,6 +300,19 @@ async fn respond(wire: &mut dyn Wire, shared: &Shared, request: &Request, pacer:
     let (sent, activity) = (&*request.body_sent, &shared.activity);
     let delivery = Delivery { answer: &answer, pacers: &pacers, sent, activity };
     delivery.run(wire, request.method == "HEAD", close).await
+}
+
+/// Turns the server off, which ends the caller.
+async fn go_down(shared: &Shared, back_after: Option<Duration>) {
+    if let Some(after) = back_after {
+        let up = shared.up.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            up.send_replace(true);
+        });
+    }
+    shared.up.send_replace(false);
+    std::future::pending::<()>().await;
 }
 
 fn permitted(shared: &Shared, request: &Request, faults: &[Fault]) -> Answer {

@@ -90,7 +90,17 @@ impl Delivery<'_> {
     /// Sends the head and, unless `head_only`, the body as far as the answer's faults let it; says whether the
     /// connection can go on.
     pub(crate) async fn run(&self, wire: &mut dyn Wire, head_only: bool, close: bool) -> io::Result<bool> {
-        wire.write_all(&self.answer.head(close)).await?;
+        let mut head = self.answer.head(close);
+        if let Some((stop, ending)) = self.answer.head_stop {
+            head.truncate(stop);
+            wire.write_all(&head).await?;
+            wire.flush().await?;
+            if ending == Ending::Stall {
+                wait_for_client_to_leave(wire).await;
+            }
+            return Ok(false);
+        }
+        wire.write_all(&head).await?;
         if head_only {
             wire.flush().await?;
             return Ok(!close);
