@@ -85,6 +85,12 @@ pub enum FetchError {
         /// What there is.
         available: Vec<String>,
     },
+    /// An index lists things, and no image or artifact is among them.
+    #[error("none of the {entries} entries of the index is a manifest that can be taken")]
+    NothingToTake {
+        /// How many entries were counted.
+        entries: usize,
+    },
     /// Indexes are nested too deep or have too many entries.
     #[error(
         "the index goes too far: {entries} entries at depth {depth} ({} and {} are the limits)",
@@ -265,7 +271,7 @@ impl Failure for FetchError {
             | Self::BadList { .. }
             | Self::ReferrersLimit { .. }
             | Self::IndexCycle { .. } => Kind::Integrity,
-            Self::NoPlatform { .. } | Self::Absent { .. } => Kind::NotFound,
+            Self::NoPlatform { .. } | Self::NothingToTake { .. } | Self::Absent { .. } => Kind::NotFound,
             Self::Schema1 | Self::Schema1InIndex { .. } => Kind::Usage,
             Self::FullDisk { .. } | Self::Worker => Kind::Other,
         }

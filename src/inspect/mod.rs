@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use crate::digest::Digest;
 use crate::layout::{Absence, Layout};
@@ -127,6 +128,9 @@ pub struct InspectedImage {
     pub annotations: BTreeMap<String, String>,
     /// The bytes of manifest, config and layers together, a layer that comes twice counted once.
     pub size: u64,
+    /// When the image was made, as its config says it.
+    #[serde(skip)]
+    pub created: Option<String>,
     /// The bytes of all layers uncompressed, where that is known without uncompressing them: when none is compressed.
     pub uncompressed_size: Option<u64>,
     /// Why its config could not be read; what only the config says is then unknown.
@@ -141,8 +145,9 @@ pub struct InspectedConfig {
     /// Its descriptor.
     #[serde(flatten)]
     pub descriptor: Descriptor,
-    /// The document itself, for an image; null for an artifact, whose config may be anything.
-    pub content: Option<serde_json::Value>,
+    /// The document as it was written, less its white space, for an image: read into values, a hostile one would take many times its size. Null for
+    /// an artifact, whose config may be anything, and for a document that is nested deeper than readers of JSON follow.
+    pub content: Option<Box<RawValue>>,
 }
 
 /// One layer.

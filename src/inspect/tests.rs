@@ -84,7 +84,8 @@ async fn an_index_in_a_layout() {
     assert_eq!(image.platform.as_ref().unwrap().to_string(), "linux/amd64");
     assert_eq!(image.layers[1].diff_id, Some(Digest::sha256(b"layer")));
     assert_eq!(image.history[0].created_by.as_deref(), Some("ADD"));
-    assert_eq!(image.config.content.as_ref().unwrap()["os"], "linux");
+    let content: Value = serde_json::from_str(image.config.content.as_ref().unwrap().get()).unwrap();
+    assert_eq!(content["os"], "linux");
     // The layer comes twice: once on disk, twice in a container's file system.
     assert_eq!(image.size, image.manifest.size + image.config.descriptor.size + 1000);
     assert_eq!(image.uncompressed_size, Some(2000));

@@ -25,6 +25,10 @@ use super::{CONFIG_CAP, ManifestError, check_cap};
 /// What messages call a config.
 pub(super) const CONFIG: &str = "image config";
 
+/// How many steps of a history are kept: far more than anybody takes, and few enough that a config of nothing but empty steps
+/// does not swell to many times its size.
+const MOST_STEPS: usize = 10_000;
+
 /// What an image config says that is checked or shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -35,7 +39,7 @@ pub struct ImageConfig {
     pub diff_ids: Vec<Digest>,
     /// When the image was made, as it stands.
     pub created: Option<String>,
-    /// How the image came to be, the first step first.
+    /// How the image came to be, the first step first, up to ten thousand of them.
     pub history: Vec<HistoryEntry>,
 }
 
@@ -160,8 +164,16 @@ fn list<T>(value: &RawValue, read: impl FnOnce(&RawValue) -> Result<Vec<T>, Faul
     if document::is_null(value) { Ok(Vec::new()) } else { read(value) }
 }
 
+/// The first [`MOST_STEPS`] of a history.
 fn history(value: &RawValue) -> Vec<HistoryEntry> {
-    document::elements(value, |entry| Ok(history_entry(entry))).unwrap_or_default()
+    let mut history = Vec::new();
+    let read = document::elements(value, |entry| {
+        if history.len() < MOST_STEPS {
+            history.push(history_entry(entry));
+        }
+        Ok(())
+    });
+    if read.is_ok() { history } else { Vec::new() }
 }
 
 fn history_entry(value: &RawValue) -> HistoryEntry {

@@ -26,9 +26,10 @@ impl Failure for RegistryError {
             | Self::TokenAnswer { .. }
             | Self::Realm { .. }
             | Self::RealmInPlain { .. } => Kind::Auth,
-            // Token services answer what they like to wrong credentials, but never "not found".
+            // Token services answer what they like to wrong credentials, but never "not found". An answer past its cap is
+            // no answer to credentials.
             Self::Token { source, .. } => match source.kind() {
-                Kind::Network => Kind::Network,
+                kind @ (Kind::Network | Kind::Integrity) => kind,
                 _ => Kind::Auth,
             },
             Self::Network { .. }

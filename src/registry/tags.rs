@@ -4,9 +4,11 @@
 //! is left out, with one warning that counts it.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use http::StatusCode;
-use serde_json::{Map, Value};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::error::RegistryError;
 use super::pages::{Caps, Listing, Page};
@@ -77,33 +79,88 @@ impl Tags {
     /// Adds a page, and says how many entries it has.
     fn add(&mut self, page: &Page) -> Result<usize, RegistryError> {
         let about = || page.about.clone();
-        let entries = entries(&page.bytes).map_err(|source| RegistryError::Listing {
+        let List(entries) = serde_json::from_slice(&page.bytes).map_err(|source| RegistryError::Listing {
             about: about(),
             content_type: printable(page.content_type()),
             source,
         })?;
-        let count = entries.len();
-        for entry in entries {
-            if let Some(tag) = entry.as_str().and_then(|text| text.parse().ok()) {
-                self.found.push(tag);
-                continue;
-            }
-            self.invalid += 1;
-            let text = || entry.as_str().map_or_else(|| entry.to_string(), str::to_owned);
-            self.example.get_or_insert_with(|| printable(&text()));
-        }
+        let count = entries.found.len() + entries.invalid;
+        self.found.extend(entries.found);
+        self.invalid += entries.invalid;
+        self.example = self.example.take().or(entries.example);
         if self.found.len() > TAGS {
             return Err(RegistryError::TooManyTags { about: about() });
         }
         Ok(count)
     }
+
+    fn take(&mut self, entry: &RawValue) {
+        let is_text = entry.get().starts_with('"');
+        let text = if is_text { serde_json::from_str::<String>(entry.get()).ok() } else { None };
+        if let Some(tag) = text.as_ref().and_then(|text| text.parse().ok()) {
+            self.found.push(tag);
+            return;
+        }
+        self.invalid += 1;
+        self.example.get_or_insert_with(|| printable(text.as_deref().unwrap_or(entry.get())));
+    }
 }
 
-/// What is listed under `tags`, which is null, or is not there, where there are none: that is how Go writes it.
-fn entries(body: &[u8]) -> Result<Vec<Value>, serde_json::Error> {
-    let mut body: Map<String, Value> = serde_json::from_slice(body)?;
-    let tags = body.remove("tags").unwrap_or_default();
-    Ok(serde_json::from_value::<Option<Vec<Value>>>(tags)?.unwrap_or_default())
+/// A page: what it lists under `tags`, which is null, or is not there, where there are none: that is how Go writes it.
+/// Whatever else is in it is passed over as it comes, and so is what lists no tag, so that a page costs no more than its
+/// tags do.
+struct List(Tags);
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = List;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with a list of tags")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<List, A::Error> {
+                let mut tags = None;
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "tags" {
+                        tags = map.next_value()?;
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(List(tags.unwrap_or_default()))
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+impl<'de> Deserialize<'de> for Tags {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Tags;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of tags")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Tags, A::Error> {
+                let mut tags = Tags::default();
+                while let Some(entry) = list.next_element::<&RawValue>()? {
+                    tags.take(entry);
+                    // One more than there may be tells that there are too many.
+                    if tags.found.len() > TAGS {
+                        while list.next_element::<IgnoredAny>()?.is_some() {}
+                    }
+                }
+                Ok(tags)
+            }
+        }
+        deserializer.deserialize_seq(Entries)
+    }
 }
 
 /// Each tag once, where it came first. Registries repeat the last of a page on the next one.

@@ -19,6 +19,7 @@ mod fetch;
 mod foreign;
 mod formats;
 mod hostile_layout;
+mod hostile_registry;
 mod integrity;
 mod layers;
 mod legacy;

@@ -25,6 +25,9 @@ use super::super::settings;
 use super::super::target::{self, Target};
 use super::table;
 
+/// How many warnings are shown one by one: an index may list thousands of manifests that are not there.
+const WARNINGS: usize = 50;
+
 /// What is to be shown.
 enum Found {
     Raw(Vec<u8>),
@@ -85,8 +88,12 @@ pub(super) fn run(args: &InspectArgs, printer: &Printer) -> Result<Exit, Diagnos
 }
 
 fn warn(inspection: &Inspection, printer: &Printer) {
-    for warning in &inspection.warnings {
+    for warning in inspection.warnings.iter().take(WARNINGS) {
         printer.warning(warning);
+    }
+    let more = inspection.warnings.len().saturating_sub(WARNINGS);
+    if more > 0 {
+        printer.warning(&format!("{more} more like these"));
     }
 }
 
@@ -175,8 +182,7 @@ fn describe_image(image: &InspectedImage) -> Vec<String> {
     if let Some(bytes) = image.uncompressed_size {
         fields.push(field("Uncompressed:", size(bytes)));
     }
-    let created = image.config.content.as_ref().and_then(|config| config.get("created")?.as_str());
-    fields.extend(created.map(|created| field("Created:", printable(created))));
+    fields.extend(image.created.as_deref().map(|created| field("Created:", printable(created))));
     let mut lines = table::lines(&fields, &[]);
     section(&mut lines, "Layers", &describe_layers(&image.layers));
     let history = image.history.iter().map(|step| {

@@ -14,7 +14,8 @@ use crate::manifest::{Descriptor, Manifest};
 /// How many documents are asked for at a time.
 const AT_A_TIME: usize = 8;
 
-/// Takes everything, level by level. What is no manifest of a kind that is known is left where it is, with a warning.
+/// Takes everything, level by level. What is no manifest of a kind that is known is left where it is, with a warning; an index
+/// that lists nothing else is refused.
 pub(super) async fn everything(documents: &Documents<'_>, root: IndexPart) -> Result<Selection, FetchError> {
     let (mut images, mut nested): (Vec<Selected>, Vec<IndexPart>) = Default::default();
     let mut seen = BTreeSet::from([root.descriptor.digest]);
@@ -60,6 +61,10 @@ pub(super) async fn everything(documents: &Documents<'_>, root: IndexPart) -> Re
         });
         images.extend(stream::iter(loaded).buffered(AT_A_TIME).try_collect::<Vec<_>>().await?);
         depth += 1;
+    }
+    // Named, it would pass for an image that crossed; with no entry at all it is whole as it is.
+    if images.is_empty() && skipped + legacy > 0 {
+        return Err(FetchError::NothingToTake { entries });
     }
     add_platforms(&mut images, std::iter::once(&root).chain(&nested));
     let of = |count: usize, what: &str| {

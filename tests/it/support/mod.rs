@@ -35,7 +35,7 @@ pub(crate) use self::builder::OnTlsHello;
 pub(crate) use self::content::{Compression, KIB, MIB, random, random_from, sha256, sha512, tar_of, text};
 pub(crate) use self::context::{Outcome, TestContext};
 pub(crate) use self::faults::{BrokenRoute, Fault, Gate, http_date};
-pub(crate) use self::image::{Blob, Built, Index, artifact, image, index};
+pub(crate) use self::image::{Blob, Built, Image, Index, artifact, image, index};
 pub(crate) use self::layout::{Proof, assert_readable, check_layout};
 pub(crate) use self::registry::{FaultRegistry, PushedImage};
 pub(crate) use self::request::Request;
