@@ -71,6 +71,10 @@ impl PlainLines {
                 self.blobs.remove(digest);
                 Some(format!("{}: verified {}", digest.short(), size(*total)))
             }
+            Event::BlobBad { digest, detail } => {
+                self.blobs.remove(digest);
+                Some(format!("{}: bad: {}", digest.short(), printable(detail)))
+            }
             _ => steps(event),
         }
     }
@@ -139,6 +143,7 @@ pub(super) fn steps(event: &Event) -> Option<String> {
             Some(format!("{}: resolved to {digest}", printable(reference)))
         }
         Event::Asking { reference, manifests } => Some(asking(reference, *manifests)),
+        Event::Proving { blobs, bytes } => Some(proving(*blobs, *bytes)),
         Event::Planned { reference, blobs, bytes, reused } => {
             let reused = match reused {
                 0 => String::new(),
@@ -154,6 +159,11 @@ pub(super) fn steps(event: &Event) -> Option<String> {
 /// What is asked about manifests that are there already.
 pub(super) fn asking(reference: &str, manifests: usize) -> String {
     format!("{}: looking for what belongs to {}", printable(reference), counted(manifests, "manifest"))
+}
+
+/// What of a layout is to be read.
+pub(super) fn proving(blobs: usize, bytes: u64) -> String {
+    format!("verifying {}, {}", counted(blobs, "blob"), size(bytes))
 }
 
 #[cfg(test)]
