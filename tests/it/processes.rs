@@ -157,6 +157,7 @@ fn staging_of_the_dead_is_told_of_and_that_of_the_living_left() {
     registry.on_blob(large.layer(0)).once(Fault::HoldAfter(2 * MIB + MIB / 2, gate.clone()));
     let living = full(&context, &registry, &large).spawn();
     gate.wait_for_arrivals(1);
+    registry.wait_until("2 MiB are noted", |_| context.noted_bytes() >= 2 * MIB as u64);
     for _ in 0..2 {
         let outcome = full(&context, &registry, &small).success();
         assert!(!outcome.stderr.contains("warning"), "{}", outcome.stderr);

@@ -255,7 +255,7 @@ fn a_killed_repair_resumes() {
     registry.clear_requests();
     registry.on_blob(pushed.layer(0)).once(Fault::StallAfter(2 * MIB + MIB / 2));
     let running = repair(&context).args(["--connections", "1"]).spawn();
-    registry.wait_for_blob_bytes((2 * MIB + MIB / 2) as u64);
+    registry.wait_until("2 MiB are noted", |_| context.noted_bytes() >= 2 * MIB as u64);
     running.kill();
     assert_eq!(fs::read(blob(&context, pushed.layer(0))).unwrap(), bad);
     registry.clear_requests();
@@ -497,4 +497,83 @@ fn registries_are_reached_as_for_a_fetch() {
     let pushed = other.push_as("other", "v1", image().layer("other"));
     context.fetch(&other, &pushed).args(["--ref-name", "full"]).success();
     repair(&context).args(["--creds", "me:secret"]).fails_with(2);
+}
+
+/// What `convert` made is made again of what the registry has, and of the source that lies beside it where that is whole.
+#[test]
+fn what_was_converted_here_is_made_again() {
+    let registry = FaultRegistry::start();
+    let of = |platform: &str| image().docker().platform(platform).layer(platform);
+    let list = index()
+        .docker()
+        .manifest(of("linux/amd64"), "linux/amd64")
+        .manifest(of("linux/arm64"), "linux/arm64");
+    let pushed = registry.push(list);
+    let context = TestContext::new();
+    context.fetch(&registry, &pushed).arg("--all-platforms").success();
+    context.run(["convert", "--format", "oci"]).arg(context.out()).success();
+    let before = check_layout(&context.out());
+    for keeps_sources in [true, false] {
+        for digest in
+            before.blobs.keys().filter(|digest| !(keeps_sources && before.unreferenced.contains(digest)))
+        {
+            let _ = fs::remove_file(blob(&context, digest));
+        }
+        if keeps_sources {
+            registry.on_manifest(pushed.digest()).always(Fault::Status(404));
+        }
+        repair(&context).success();
+        let after = check_layout(&context.out());
+        assert_eq!(after.digests, before.digests);
+        assert_eq!(after.unreferenced.is_empty(), !keeps_sources);
+        registry.mend();
+        for digest in &before.unreferenced {
+            let _ = fs::remove_file(blob(&context, digest));
+        }
+    }
+}
+
+/// What a part of an index was converted to is another index than the whole becomes: nothing else is put in its place, and the
+/// line says why; the images below it can still be had by whoever fetches again.
+#[test]
+fn a_part_that_was_converted_is_not_guessed() {
+    let registry = FaultRegistry::start();
+    let of = |platform: &str| image().docker().platform(platform).layer(platform);
+    let list = ["linux/amd64", "linux/arm64", "linux/s390x"]
+        .into_iter()
+        .fold(index().docker(), |list, platform| list.manifest(of(platform), platform));
+    let pushed = registry.push(list);
+    let context = TestContext::new();
+    let platforms = ["--platform", "linux/amd64", "--platform", "linux/arm64"];
+    context.fetch(&registry, &pushed).args(platforms).success();
+    context.run(["convert", "--format", "oci"]).arg(context.out()).success();
+    let summary = assert_readable(&context.out());
+    let bad = spoil(&context, &summary.digests[0]);
+    let outcome = repair(&context).fails_with(6);
+    let said = format!("what is made of {} again is something else", pushed.digest());
+    assert!(outcome.stdout.contains(&said), "{}", outcome.stdout);
+    assert_eq!(fs::read(blob(&context, &summary.digests[0])).unwrap(), bad);
+    let names: BTreeSet<_> = fs::read_dir(context.out().join("blobs/sha256"))
+        .unwrap()
+        .map(|one| one.unwrap().file_name())
+        .collect();
+    assert_eq!(names.len(), summary.blobs.len());
+}
+
+/// A disk that cannot be written to ends it, with what the system said: no blob would fare better.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_of_the_machine_ends_it() {
+    let registry = FaultRegistry::start();
+    let pushed = registry.push(image().layer(random(3 * MIB)));
+    let context = TestContext::new();
+    context.fetch(&registry, &pushed).success();
+    let bad = spoil(&context, pushed.layer(0));
+    let limited = "trap '' XFSZ; ulimit -f 2048; exec \"$0\" \"$@\"";
+    let run = context.program("/bin/sh").args(["-c", limited, env!("CARGO_BIN_EXE_ocipull")]);
+    let outcome = run.args(["verify", "--repair"]).arg(context.out()).fails_with(1);
+    assert!(outcome.stderr.contains("hint: raise the file size limit"), "{}", outcome.stderr);
+    assert_eq!(fs::read(blob(&context, pushed.layer(0))).unwrap(), bad);
+    repair(&context).success();
+    check_layout(&context.out());
 }

@@ -252,6 +252,34 @@ mod tests {
         assert_eq!(position(&bars), Some(200));
     }
 
+    /// When a layout is proven the bar below counts what is read, of bad blobs too; what is downloaded after that starts anew,
+    /// and a bad blob's bar makes room.
+    #[test]
+    fn the_total_counts_what_is_proven() {
+        let mut bars = bars();
+        let total = |bars: &Bars| {
+            let total = bars.total.as_ref().unwrap();
+            (total.position(), total.length().unwrap())
+        };
+        let [one, two] = [1_u64, 2].map(|at| Digest::sha256(&at.to_be_bytes()));
+        let progress = |digest, bytes, phase| Event::BlobProgress { digest, bytes, total: 1 << 20, phase };
+        bars.show(&Event::Proving { blobs: 2, bytes: 2 << 20 });
+        bars.show(&started(1, Phase::Verifying));
+        bars.show(&started(2, Phase::Verifying));
+        bars.show(&progress(one, 1 << 19, Phase::Verifying));
+        bars.show(&progress(two, 1 << 18, Phase::Verifying));
+        assert_eq!(total(&bars), ((1 << 19) + (1 << 18), 2 << 20));
+        bars.show(&Event::BlobVerified { digest: one, bytes: 1 << 20, total: 1 << 20, diff_id: None });
+        bars.show(&Event::BlobBad { digest: two, detail: "its content is another".into() });
+        assert_eq!((total(&bars), bars.visible), (((1 << 20) + (1 << 18), 2 << 20), 0));
+        bars.show(&Event::Planned { reference: "a".into(), blobs: 1, bytes: 1 << 20, reused: 0 });
+        bars.show(&started(2, Phase::Downloading));
+        bars.show(&progress(two, 300, Phase::Downloading));
+        assert_eq!(total(&bars), (200, 1 << 20));
+        bars.show(&Event::Proving { blobs: 1, bytes: 1 << 20 });
+        assert_eq!((total(&bars), bars.visible), ((0, 1 << 20), 0));
+    }
+
     /// Who is waited for is said at the blob's bar.
     #[test]
     fn a_wait_names_its_holder() {

@@ -201,6 +201,10 @@ mod tests {
             told(&mut lines, 30, &progress(200 * MIB, Phase::Verifying)).unwrap(),
             "sha256:e3b0c44298fc: verifying 200.00 MiB of 400.00 MiB (50%), 10.00 MiB/s"
         );
+        let proving = Event::Proving { blobs: 2, bytes: 400 * MIB };
+        assert_eq!(told(&mut lines, 30, &proving).unwrap(), "verifying 2 blobs, 400.00 MiB");
+        let bad = Event::BlobBad { digest, detail: "\u{1b}[2J".into() };
+        assert_eq!(told(&mut lines, 30, &bad).unwrap(), "sha256:e3b0c44298fc: bad: \\u{1b}[2J");
         let verified = Event::BlobVerified { digest, bytes: 400 * MIB, total: 400 * MIB, diff_id: None };
         assert_eq!(told(&mut lines, 31, &verified).unwrap(), "sha256:e3b0c44298fc: verified 400.00 MiB");
     }
