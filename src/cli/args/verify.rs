@@ -81,7 +81,7 @@ mod tests {
         for option in [
             &["--creds", "a:b"][..],
             &["--authfile", "f"],
-            &["--mirror", "h"],
+            &["--mirror", "h.example"],
             &["--connections", "2"],
             &["--segment-size", "1MiB"],
             &["--max-rate", "1MiB/s"],
