@@ -58,6 +58,7 @@ pub mod platform;
 pub mod progress;
 pub mod reference;
 pub mod registry;
+pub mod repair;
 pub mod serve;
 pub mod tags;
 pub mod text;

@@ -71,6 +71,13 @@ pub enum Event {
         /// The bytes that are there already: in the layout, or staged by an earlier run.
         reused: u64,
     },
+    /// It is known what of a layout has to be read and proven.
+    Proving {
+        /// How many blobs.
+        blobs: usize,
+        /// Their bytes.
+        bytes: u64,
+    },
     /// Work on a blob begins.
     BlobStarted {
         /// The blob.
@@ -104,6 +111,13 @@ pub enum Event {
         /// The digest of the uncompressed layer, where it was computed.
         #[serde(rename = "diffId")]
         diff_id: Option<Digest>,
+    },
+    /// A blob of a layout was read and is not what its name says.
+    BlobBad {
+        /// The blob.
+        digest: Digest,
+        /// One sentence.
+        detail: String,
     },
     /// A request failed and will be made again.
     Retry {

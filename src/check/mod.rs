@@ -25,13 +25,13 @@ mod report;
 mod verdict;
 mod walk;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::layout::Layout;
 use crate::progress::{Event, Phase, Reporter};
 
@@ -60,28 +60,63 @@ pub struct Options {
 /// [`CheckError::Layout`] when `index.json` cannot be understood or something may not be read,
 /// [`CheckError::Cancelled`], [`CheckError::ThreadDied`].
 pub fn check(layout: &Layout, options: &Options, reporter: &Arc<dyn Reporter>) -> Result<Report, CheckError> {
+    check_but(layout, Known::default(), options, reporter).map(|(report, _)| report)
+}
+
+/// What earlier checks of a layout found of its blobs, so that a later one reads only what may have changed.
+#[derive(Debug, Default)]
+pub(crate) struct Known(BTreeMap<Digest, Verdict>);
+
+impl Known {
+    /// Forgets a blob, which is read again then.
+    pub(crate) fn forget(&mut self, digest: &Digest) {
+        self.0.remove(digest);
+    }
+
+    /// What is known of a blob, where that is all that `algorithms` of its diff ID ask for.
+    fn verdict(&mut self, digest: &Digest, algorithms: &BTreeSet<Algorithm>) -> Option<Verdict> {
+        let is_enough = match self.0.get(digest)? {
+            Verdict::Proven { diff_ids, .. } => algorithms.iter().all(|one| diff_ids.contains_key(one)),
+            Verdict::Wrong { .. } | Verdict::Missing { .. } => true,
+        };
+        if is_enough { self.0.remove(digest) } else { None }
+    }
+}
+
+/// As [`check`], but does not read again what is `known`, the documents aside.
+pub(crate) fn check_but(
+    layout: &Layout,
+    mut known: Known,
+    options: &Options,
+    reporter: &Arc<dyn Reporter>,
+) -> Result<(Report, Known), CheckError> {
     let context = Context { layout, reporter, cancelled: &options.cancelled };
     let index = layout.index()?;
     let mut walked = walk::walk(&context, &index)?;
     let files = files::list(layout.root())?;
-    let referred: BTreeSet<Digest> = walked.claims.keys().copied().collect();
-    let unread = referred.iter().chain(&files.blobs).copied().collect::<BTreeSet<_>>();
-    let unread = unread.into_iter().filter(|digest| !walked.verdicts.contains_key(digest));
-    let tasks = unread
-        .map(|digest| Task {
-            digest,
-            algorithms: walked.claims.get(&digest).map(claims::Claims::algorithms).unwrap_or_default(),
-            size: fs::symlink_metadata(layout.blob_path(&digest)).map_or(0, |metadata| metadata.len()),
-        })
-        .collect();
+    let all: BTreeSet<Digest> = walked.claims.keys().chain(&files.blobs).copied().collect();
+    let mut tasks = Vec::new();
+    for digest in all {
+        if walked.verdicts.contains_key(&digest) {
+            continue;
+        }
+        let algorithms = walked.claims.get(&digest).map(claims::Claims::algorithms).unwrap_or_default();
+        if let Some(verdict) = known.verdict(&digest, &algorithms) {
+            walked.verdicts.insert(digest, verdict);
+            continue;
+        }
+        let size = fs::symlink_metadata(layout.blob_path(&digest)).map_or(0, |metadata| metadata.len());
+        tasks.push(Task { digest, algorithms, size });
+    }
     let threads =
         options.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     walked.verdicts.extend(prove::prove(&context, tasks, threads)?);
-    Ok(conclude(layout, walked, files))
+    let report = conclude(layout, &mut walked, files);
+    Ok((report, Known(walked.verdicts)))
 }
 
-fn conclude(layout: &Layout, walked: walk::Walked, files: files::Files) -> Report {
-    let mut findings = walked.findings;
+fn conclude(layout: &Layout, walked: &mut walk::Walked, files: files::Files) -> Report {
+    let mut findings = std::mem::take(&mut walked.findings);
     findings.extend(files.strays);
     let (mut blobs, mut bytes) = (0, 0);
     for (digest, verdict) in &walked.verdicts {
@@ -141,6 +176,12 @@ impl Context<'_> {
 
     fn verified(&self, digest: Digest, size: u64, diff_id: Option<Digest>) {
         self.reporter.report(Event::BlobVerified { digest, bytes: size, total: size, diff_id });
+    }
+
+    /// Tells that a blob which was started does not hold.
+    fn refuted(&self, digest: Digest, verdict: &Verdict) {
+        let (Verdict::Wrong { reason, .. } | Verdict::Missing { reason }) = verdict else { return };
+        self.reporter.report(Event::BlobBad { digest, detail: reason.clone() });
     }
 }
 

@@ -44,6 +44,10 @@ pub(super) fn prove(
     threads: usize,
 ) -> Result<BTreeMap<Digest, Verdict>, CheckError> {
     tasks.sort_by_key(|task| (std::cmp::Reverse(task.size), task.digest));
+    let total = tasks.iter().fold(0_u64, |total, task| total.saturating_add(task.size));
+    if !tasks.is_empty() {
+        context.reporter.report(Event::Proving { blobs: tasks.len(), bytes: total });
+    }
     let workers = threads.min(tasks.len()).max(1);
     let shared = Shared {
         context,
@@ -156,15 +160,17 @@ impl Failed {
     /// What that says about the blob, unless it is about something else.
     fn verdict(self, context: &Context<'_>, task: &Task, size: u64) -> Result<Verdict, CheckError> {
         context.proceed()?;
-        match self.0 {
-            VerifyError::HashingThread { .. } => Err(CheckError::ThreadDied),
+        let verdict = match self.0 {
+            VerifyError::HashingThread { .. } => return Err(CheckError::ThreadDied),
             VerifyError::Read { source, .. } if blob::says_nothing(&source) => {
                 let path = context.layout.blob_path(&task.digest);
-                Err(LayoutError::Io { operation: Operation::Read, path, source }.into())
+                return Err(LayoutError::Io { operation: Operation::Read, path, source }.into());
             }
-            VerifyError::Read { source, .. } => Ok(Verdict::unreadable(&source, size)),
-            error => Ok(Verdict::wrong(&error, size)),
-        }
+            VerifyError::Read { source, .. } => Verdict::unreadable(&source, size),
+            error => Verdict::wrong(&error, size),
+        };
+        context.refuted(task.digest, &verdict);
+        Ok(verdict)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::manifest::nesting::{Entered, Nesting};
 use crate::manifest::{
     CONFIG_CAP, Descriptor, DocumentKind, ImageConfig, ImageIndex, ImageManifest, MANIFEST_CAP, Manifest,
 };
+use crate::text::printable;
 
 /// What a walk found out.
 #[derive(Default)]
@@ -135,7 +136,31 @@ impl Walk<'_> {
         };
         (self.top, self.depth, self.choices) = (at, 0, Choices::of(descriptor));
         self.nesting = Nesting::default();
-        self.visit(descriptor, Referrer::Top { entry: at })
+        self.visit(descriptor, Referrer::Top { entry: at })?;
+        if !is_manifest(descriptor) {
+            self.is_no_manifest(descriptor, at)?;
+        }
+        Ok(())
+    }
+
+    /// Holds an entry of `index.json` whose type is no manifest's against what it names: nothing else would tell that its
+    /// type has changed, and all that is below would go unseen.
+    fn is_no_manifest(&mut self, entry: &Descriptor, at: usize) -> Result<(), CheckError> {
+        let size = self.context.layout.size_of(&entry.digest)?;
+        if size.is_none_or(|size| size > MANIFEST_CAP as u64) {
+            return Ok(());
+        }
+        let Some(raw) = self.document(&entry.digest, MANIFEST_CAP as u64, "manifest")? else { return Ok(()) };
+        let Ok(manifest) = Manifest::parse(raw.into(), None) else { return Ok(()) };
+        let (own, said) = (manifest.media_type().as_str(), printable(entry.media_type.as_str()));
+        self.walked.is_partial = true;
+        self.walked.findings.push(Finding {
+            kind: FindingKind::BadDocument,
+            digest: None,
+            path: Some("index.json".to_owned()),
+            detail: format!("entry {at} says that {} is \"{said}\", and it is \"{own}\"", entry.digest),
+        });
+        Ok(())
     }
 
     fn visit(&mut self, descriptor: &Descriptor, by: Referrer) -> Result<(), CheckError> {
@@ -404,7 +429,11 @@ impl Walk<'_> {
                 }
                 (Some(bytes), Verdict::Proven { size, diff_ids: BTreeMap::new(), proofs: vec![proof] })
             }
-            Err(error) => (None, Verdict::wrong(&error, size)),
+            Err(error) => {
+                let verdict = Verdict::wrong(&error, size);
+                self.context.refuted(*digest, &verdict);
+                (None, verdict)
+            }
         }
     }
 

@@ -21,7 +21,8 @@ use ocipull::text::escape;
 use ocipull::transfer::{self, Present};
 
 use super::args::{
-    DiffIdsArg, FetchArgs, ForeignLayersArg, FormatArg, LoginArgs, NetworkArgs, ReachArgs, RegistryArgs,
+    DiffIdsArg, DownloadArgs, FetchArgs, ForeignLayersArg, FormatArg, LoginArgs, NetworkArgs, ReachArgs,
+    RegistryArgs,
 };
 use super::diagnostic::Diagnostic;
 use super::endpoints;
@@ -71,9 +72,7 @@ pub(super) fn fetch(args: &FetchArgs) -> Result<Fetch, Diagnostic> {
         Referrers::All => Some(Arc::new(RegistriesD::of_user().map_err(|error| Diagnostic::of(&error))?)),
         Referrers::None | Referrers::Types(_) => None,
     };
-    let mut transfer = transfer::Options::default();
-    transfer.connections = usize::from(args.connections);
-    transfer.segment_size = args.segment_size;
+    let transfer = transfer(&args.download);
     let request = |reference: Reference| Request {
         platforms: if args.forms.all_platforms {
             Platforms::All
@@ -104,6 +103,14 @@ pub(super) fn fetch(args: &FetchArgs) -> Result<Fetch, Diagnostic> {
     };
     let all_tags = args.tags.all_tags.then(|| filter(args.tags.pattern.as_ref(), args.tags.semver.as_ref()));
     Ok(Fetch { requests: references.into_iter().map(request).collect(), all_tags, layout })
+}
+
+/// How blobs are downloaded.
+pub(super) fn transfer(args: &DownloadArgs) -> transfer::Options {
+    let mut transfer = transfer::Options::default();
+    transfer.connections = usize::from(args.connections);
+    transfer.segment_size = args.segment_size;
+    transfer
 }
 
 /// What `--match` and `--semver` say together.
@@ -365,7 +372,9 @@ impl Failure for SettingsError {
             Self::NoDestination => "name the folder last: `ocipull fetch alpine:3.20 ./out`",
             Self::NoTerminal => "use `--username USER --password-stdin < FILE`",
             Self::Echo => "pipe it in: `ocipull … --password-stdin < FILE`",
-            Self::SeveralRegistries { .. } => "run one fetch for each registry, into the same layout",
+            Self::SeveralRegistries { .. } => {
+                "run one command for each registry: a fetch into the same layout, or `--repair=REF`"
+            }
             Self::OneNameForSeveral => "use `--ref-name full`, or run one fetch for each image",
             _ => return None,
         };

@@ -11,11 +11,11 @@ use super::plan::Scope;
 use super::request::{DiffIds, RefName, Request};
 use super::select::{Named, Platforms, Selected, Selection, TakenIndex, Wanted};
 use crate::digest::Digest;
-use crate::layout::Layout;
 use crate::layout::index::{
     DIFF_IDS, FOREIGN_LAYERS, FULL_NAME, INDEX_DIGEST, NewEntry, PLATFORMS, PROVEN, REF_NAME,
     REQUESTED_PLATFORM, SOURCE_DIGEST, SOURCE_TYPE,
 };
+use crate::layout::{Layout, Leftovers};
 use crate::manifest::{Descriptor, ImageManifest};
 use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
@@ -226,6 +226,11 @@ pub(super) fn clean_up(layout: &Layout, reporter: &Arc<dyn Reporter>) {
             return;
         }
     };
+    tell_leftovers(layout, leftovers, reporter);
+}
+
+/// Says what dead fetches of something else left, if anything.
+pub(crate) fn tell_leftovers(layout: &Layout, leftovers: Leftovers, reporter: &Arc<dyn Reporter>) {
     if leftovers.blobs > 0 {
         reporter.report(Event::Warning {
             message: format!(

@@ -12,6 +12,7 @@ mod encodings;
 mod error;
 mod lists;
 pub mod plan;
+pub(crate) mod remake;
 mod report;
 mod request;
 mod resolve;
@@ -36,6 +37,8 @@ pub use error::{FetchError, Limit, Question};
 pub use report::{Attachment, Fetched, ImageReport, LayerOutcome, LayerReport, Status, Summary};
 pub use request::{DiffIds, ForeignLayers, Format, Mode, RefName, Request, Schema1};
 
+pub(crate) use commit::tell_leftovers;
+
 use attached::Attached;
 use commit::{Change, Commit};
 use plan::{Held, Plan, Scope};
@@ -55,7 +58,7 @@ pub async fn fetch(
     let documents = Documents::new(registry, held.as_ref(), &request.reference, reporter);
     let (selection, named) = match resolve::resolve(registry, &documents, request).await? {
         Resolution::UpToDate(_, fetched) if request.referrers == Referrers::None => {
-            resolve::tidy(held, request).await;
+            resolve::tidy(held, request, reporter).await;
             return Ok(*fetched);
         }
         Resolution::UpToDate(selection, fetched) => (*selection, Some(*fetched)),

@@ -2,6 +2,8 @@
 //!
 //! One question to the registry at the most, and none for a digest of which everything is there.
 
+use std::sync::Arc;
+
 use super::belonging::Referrers;
 use super::documents::Documents;
 use super::error::FetchError;
@@ -18,7 +20,7 @@ use crate::layout::index::{
 use crate::layout::{Layout, LayoutError, Target};
 use crate::manifest::{Descriptor, Manifest, convert};
 use crate::platform::Matcher;
-use crate::progress::Event;
+use crate::progress::{Event, Reporter};
 use crate::registry::{Registry, Resolved};
 use crate::transfer::Present;
 
@@ -42,10 +44,18 @@ pub(super) async fn look(request: &Request) -> Result<Option<Layout>, FetchError
 
 /// A fetch that was killed just after its image was named leaves an empty staging folder. Nothing depends on it, and the
 /// layout may be read-only or another process's at the moment, so that an error is no matter and nobody is waited for. A
-/// dry run leaves it as well.
-pub(super) async fn tidy(layout: Option<Layout>, request: &Request) {
+/// dry run leaves it as well. What dead fetches of something else left is told of, as after a fetch.
+pub(super) async fn tidy(layout: Option<Layout>, request: &Request, reporter: &Arc<dyn Reporter>) {
     let Some(layout) = layout.filter(|_| request.mode != Mode::DryRun) else { return };
-    let tidied = tokio::task::spawn_blocking(move || layout.try_clean_up()).await;
+    let reporter = Arc::clone(reporter);
+    let tidied = tokio::task::spawn_blocking(move || {
+        let tidied = layout.try_clean_up();
+        if let Ok(Some(leftovers)) = tidied {
+            commit::tell_leftovers(&layout, leftovers, &reporter);
+        }
+        tidied
+    })
+    .await;
     tracing::debug!(?tidied, "tidied an up-to-date layout");
 }
 

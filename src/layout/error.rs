@@ -167,6 +167,14 @@ pub enum LayoutError {
         /// How long was waited.
         waited: Duration,
     },
+    /// The file system has no locks, as some network and FUSE file systems.
+    #[error("cannot lock {}: its file system does not support file locks", path.display())]
+    NoLocks {
+        /// The file that was to be locked.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The file system said no.
     #[error("cannot {operation} {}", path.display())]
     Io {
@@ -182,6 +190,15 @@ pub enum LayoutError {
 impl LayoutError {
     pub(crate) fn io(operation: Operation, path: &Path, source: io::Error) -> Self {
         Self::Io { operation, path: path.to_owned(), source }
+    }
+
+    /// The error for a lock that cannot be had, other than for being held.
+    pub(crate) fn lock(path: &Path, source: io::Error) -> Self {
+        if is_without_locks(&source) {
+            Self::NoLocks { path: path.to_owned(), source }
+        } else {
+            Self::io(Operation::Lock, path, source)
+        }
     }
 
     pub(crate) fn misplaced_file(path: &Path, found: &'static str) -> Self {
@@ -202,6 +219,7 @@ impl Failure for LayoutError {
             | Self::Misplaced { .. }
             | Self::Missing { .. }
             | Self::Unreadable { .. }
+            | Self::NoLocks { .. }
             | Self::Held { .. } => Kind::Layout,
             Self::BadBlob { .. }
             | Self::BadDocument { .. }
@@ -228,6 +246,11 @@ impl Failure for LayoutError {
             Self::Unreadable { .. } => Some(
                 "mend or restore the file, or choose another folder; it is left as it is, since other tools name their \
                  images there too"
+                    .to_owned(),
+            ),
+            Self::NoLocks { .. } => Some(
+                "mount the file system with locks (for NFS with its lock service, for Lustre with `-o flock`), or choose a \
+                 folder on a local disk and copy the layout from there"
                     .to_owned(),
             ),
             Self::EntryChanged { .. } => Some("run the same command again".to_owned()),
@@ -260,6 +283,50 @@ impl Failure for LayoutError {
                 _ => None,
             },
             _ => None,
+        }
+    }
+}
+
+/// Whether an error of flock says that there are no locks: NFS without its lock service (ENOLCK), FUSE and Lustre without
+/// the call (ENOSYS), others (EOPNOTSUPP).
+fn is_without_locks(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let errno = Errno::from_io_error(error);
+        if errno.is_some_and(|errno| matches!(errno, Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP)) {
+            return true;
+        }
+    }
+    error.kind() == io::ErrorKind::Unsupported
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    /// A file system without locks is not taken for a bad disk: the layout cannot be used there, and the hint says what can be
+    /// done. Any other error stays what it is.
+    #[test]
+    fn a_file_system_without_locks_is_named() {
+        let path = Path::new("out/.ocipull/lock");
+        for errno in [Errno::NOLCK, Errno::NOSYS, Errno::OPNOTSUPP] {
+            let error = LayoutError::lock(path, errno.into());
+            assert_eq!(error.kind(), Kind::Layout, "{errno:?}");
+            let text = "cannot lock out/.ocipull/lock: its file system does not support file locks";
+            assert_eq!(error.to_string(), text);
+            assert!(error.hint().unwrap().contains("flock"));
+            assert!(std::error::Error::source(&error).is_some());
+        }
+        for errno in [Errno::IO, Errno::INTR, Errno::BADF] {
+            let error = LayoutError::lock(path, errno.into());
+            assert_eq!(
+                (error.kind(), error.to_string()),
+                (Kind::Other, format!("cannot lock {}", path.display()))
+            );
         }
     }
 }

@@ -73,7 +73,7 @@ impl LayoutLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(Attempt::Busy(holder(&mut file))),
-            Err(TryLockError::Error(error)) => return Err(LayoutError::io(Operation::Lock, path, error)),
+            Err(TryLockError::Error(error)) => return Err(LayoutError::lock(path, error)),
         }
         if !atomic::is_still_at(&file, path)? {
             return Ok(Attempt::Vanished);

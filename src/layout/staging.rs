@@ -93,7 +93,7 @@ impl StagedBlob {
                     ));
                 }
                 Err(TryLockError::Error(error)) => {
-                    return Err(LayoutError::io(Operation::Lock, &path, error));
+                    return Err(LayoutError::lock(&path, error));
                 }
             }
             if atomic::is_still_at(&file, &path)? {

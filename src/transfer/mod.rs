@@ -173,10 +173,20 @@ struct JobState {
     /// How many of its places had been given up when the round began.
     struck: usize,
     announced: bool,
+    waiting: Waiting,
     restarted: bool,
     /// Wrong bytes came for it.
     doubted: bool,
     done: Option<Done>,
+}
+
+/// Whether a bad blob of the layout waits for another process that is replacing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    No,
+    /// It does: what stands there afterwards is looked at again, once.
+    ToReplace,
+    Over,
 }
 
 impl Job {
@@ -246,9 +256,9 @@ impl Engine {
         reporter: &Arc<dyn Reporter>,
     ) -> Result<(Self, mpsc::Receiver<Verdict>), TransferError> {
         let sizes: Vec<u64> = tasks.iter().map(|task| task.descriptor.size).collect();
-        // At most a round after a bad present blob, and three for each place: as downloaded, once more from zero, and again
-        // when the place was given up meanwhile.
-        let rounds = tasks.iter().map(|task| 2 + 3 * task.source.place_count()).sum();
+        // At most a round for a bad present blob, one when another process may have replaced it, one after that, and three for
+        // each place: as downloaded, once more from zero, and again when the place was given up meanwhile.
+        let rounds = tasks.iter().map(|task| 3 + 3 * task.source.place_count()).sum();
         let (sender, verdicts) = mpsc::channel(rounds);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = cores.min(tasks.len());
@@ -321,8 +331,18 @@ impl Engine {
         let job = &self.jobs[at];
         let existing = job.state().existing;
         let (layout, descriptor) = (self.layout.clone(), job.descriptor.clone());
+        let looks_again = existing == Existing::Replace && job.state().waiting == Waiting::ToReplace;
         let opened = tokio::task::spawn_blocking(move || {
-            let staging = StagedBlob::stage(&layout, &descriptor.digest, descriptor.size, existing)?;
+            let mut staging = StagedBlob::stage(&layout, &descriptor.digest, descriptor.size, existing)?;
+            // Whoever was waited for may have put the good blob there: it left nothing to resume.
+            if let Staging::Ready(staged) = &staging
+                && looks_again
+                && staged.recovered().is_empty()
+                && layout.contains(&descriptor.digest, descriptor.size)?
+            {
+                staged.discard()?;
+                staging = Staging::Present;
+            }
             let data = descriptor.embedded_data();
             if let (Staging::Ready(staged), Some(data)) = (&staging, &data) {
                 staged.restart()?;
@@ -333,7 +353,13 @@ impl Engine {
         let (staging, embedded) = opened.await.map_err(|_| TransferError::Stopped)??;
         match staging {
             Staging::Ready(staged) => self.follow_staged(at, staged, embedded),
-            Staging::Present => self.follow_present(at).await?,
+            Staging::Present => {
+                if looks_again {
+                    let mut state = job.state();
+                    (state.existing, state.waiting) = (Existing::Keep, Waiting::Over);
+                }
+                self.follow_present(at).await?;
+            }
             Staging::HeldBy(holder) => self.wait_for(at, holder),
         }
         self.changed.notify_waiters();
@@ -384,7 +410,13 @@ impl Engine {
 
     fn wait_for(&self, at: usize, holder: String) {
         let job = &self.jobs[at];
-        if !std::mem::replace(&mut job.state().announced, true) {
+        let mut state = job.state();
+        if state.existing == Existing::Replace && state.waiting == Waiting::No {
+            state.waiting = Waiting::ToReplace;
+        }
+        let is_new = !std::mem::replace(&mut state.announced, true);
+        drop(state);
+        if is_new {
             self.reporter.report(Event::Waiting { digest: Some(job.digest()), holder });
         }
         self.schedule().held(at, Instant::now() + LOOK_AGAIN);
@@ -428,6 +460,7 @@ fn job(task: Task) -> Job {
             round: 0,
             struck: 0,
             announced: false,
+            waiting: Waiting::No,
             restarted: false,
             doubted: false,
             done: None,

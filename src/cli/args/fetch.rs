@@ -55,6 +55,22 @@ pub(crate) struct FetchArgs {
     #[arg(long, help_heading = WHAT)]
     pub(crate) dry_run: bool,
 
+    #[command(flatten)]
+    pub(crate) download: DownloadArgs,
+
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+
+    #[command(flatten)]
+    pub(crate) output: ProgressArgs,
+
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+}
+
+/// How blobs are downloaded.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DownloadArgs {
     /// How many connections are used, over all blobs together
     #[arg(long, value_name = "N", default_value_t = connections(), help_heading = HOW,
         value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -67,15 +83,6 @@ pub(crate) struct FetchArgs {
     /// How many bytes come a second at most, over all connections together, such as 10MiB/s
     #[arg(long, value_name = "RATE", value_parser = super::rate::rate, help_heading = HOW)]
     pub(crate) max_rate: Option<NonZeroU64>,
-
-    #[command(flatten)]
-    pub(crate) network: NetworkArgs,
-
-    #[command(flatten)]
-    pub(crate) output: ProgressArgs,
-
-    #[command(flatten)]
-    pub(crate) registry: RegistryArgs,
 }
 
 /// Every tag instead of one.

@@ -15,10 +15,12 @@ mod convert;
 mod fetch;
 mod login;
 mod rate;
+mod verify;
 
 pub(crate) use convert::{ConvertArgs, ConvertFormatArg};
-pub(crate) use fetch::{DiffIdsArg, FetchArgs, ForeignLayersArg, FormatArg};
+pub(crate) use fetch::{DiffIdsArg, DownloadArgs, FetchArgs, ForeignLayersArg, FormatArg};
 pub(crate) use login::{LoginArgs, LogoutArgs};
+pub(crate) use verify::VerifyArgs;
 
 /// Pull container images from any registry into a proven OCI image layout.
 ///
@@ -57,7 +59,7 @@ pub(crate) enum Command {
     Tags(TagsArgs),
     Inspect(InspectArgs),
     Ls(LsArgs),
-    Verify(VerifyArgs),
+    Verify(Box<VerifyArgs>),
     Convert(ConvertArgs),
     Serve(ServeArgs),
     Login(LoginArgs),
@@ -173,20 +175,6 @@ pub(crate) struct LsArgs {
 
     #[command(flatten)]
     pub(crate) output: JsonArgs,
-}
-
-/// Prove a layout: every size, digest and diff ID.
-///
-/// Each finding is a line, KIND: FILE: DETAIL; FILE is the blob's path in the layout, which has its digest. Blobs that
-/// nothing refers to and stray files are notes; any other finding is exit code 6.
-#[derive(Debug, clap::Args)]
-pub(crate) struct VerifyArgs {
-    /// The folder of the layout
-    #[arg(value_name = "OUT")]
-    pub(crate) layout: OsString,
-
-    #[command(flatten)]
-    pub(crate) output: ProgressArgs,
 }
 
 /// Serve a layout read-only, so that docker, podman and containerd pull from it.

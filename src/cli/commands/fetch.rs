@@ -33,9 +33,9 @@ pub(super) fn run(args: &FetchArgs, printer: &Printer) -> Result<Exit, Diagnosti
     let progress = Progress::new(shown, printer);
     let reporter: Arc<dyn Reporter> = progress.clone();
     let references: Vec<&Reference> = fetch.requests.iter().map(|request| &request.reference).collect();
-    let connections = usize::from(args.connections);
+    let connections = usize::from(args.download.connections);
     let options = settings::registry(&args.registry, &args.network, connections, &references, &reporter)?;
-    let options = Options { max_rate: args.max_rate, ..options };
+    let options = Options { max_rate: args.download.max_rate, ..options };
     let layout = fetch.layout.display().to_string();
     let command = async || {
         let registry = Registry::new(options).map_err(|error| Diagnostic::of(&error))?;

@@ -1,5 +1,7 @@
 //! `ocipull verify`: a layout proven, or what is wrong with it.
 
+mod repair;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,8 +19,11 @@ use super::super::progress::{Progress, Shown, counted, size};
 use super::super::runtime::{self, Ended};
 use super::super::settings;
 
-/// Reads the whole layout and prints what was found.
+/// Reads the whole layout and prints what was found, and what was repaired where that is wanted.
 pub(super) fn run(args: &VerifyArgs, printer: &Printer) -> Result<Exit, Diagnostic> {
+    if args.repair.is_some() {
+        return repair::run(args, printer);
+    }
     let folder = settings::folder(&args.layout)?;
     let failed = |diagnostic: Diagnostic| diagnostic.during(format!("cannot verify {}", folder.display()));
     let layout = Layout::open(&folder).map_err(|error| failed(Diagnostic::of(&error)))?;
@@ -58,6 +63,11 @@ fn print(report: &Report, printer: &Printer) -> Result<(), Diagnostic> {
     for finding in &report.findings {
         printer.result(&line(finding))?;
     }
+    conclude(report, printer)
+}
+
+/// What was left out, and the verdict.
+fn conclude(report: &Report, printer: &Printer) -> Result<(), Diagnostic> {
     let proven = format!(
         "{} and {}, {}",
         counted(report.images, "image"),

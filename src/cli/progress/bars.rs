@@ -8,7 +8,7 @@ use ocipull::digest::Digest;
 use ocipull::progress::{Event, Phase};
 use ocipull::text::printable;
 
-use super::plain::{asking, choice, waits};
+use super::plain::{asking, choice, proving, waits};
 use super::{counted, doing};
 
 /// More bars than these push what matters off the screen.
@@ -28,8 +28,10 @@ pub(super) struct Bars {
     total: Option<ProgressBar>,
     blobs: HashMap<Digest, Blob>,
     visible: usize,
+    /// What the bar below counts: bytes that are downloaded, or those that are proven.
+    counted: Phase,
     planned: u64,
-    /// Bytes downloaded of blobs that are done.
+    /// Bytes counted of blobs that are done.
     finished: u64,
 }
 
@@ -39,12 +41,13 @@ struct Blob {
     bar: Option<ProgressBar>,
     /// Bytes that were there at the start.
     reused: u64,
-    downloaded: u64,
+    counted: u64,
 }
 
 impl Bars {
     pub(super) fn new(all: MultiProgress) -> Self {
-        Self { all, total: None, blobs: HashMap::new(), visible: 0, planned: 0, finished: 0 }
+        let counted = Phase::Downloading;
+        Self { all, total: None, blobs: HashMap::new(), visible: 0, counted, planned: 0, finished: 0 }
     }
 
     /// Shows an event; what belongs above the bars is given back as a line.
@@ -52,16 +55,24 @@ impl Bars {
         match event {
             Event::Resolved { reference, .. } => self.say(format!("{}: resolved", printable(reference))),
             Event::Asking { reference, manifests } => self.say(asking(reference, *manifests)),
-            Event::Planned { reference, blobs, bytes, .. } => self.plan(reference, *blobs, *bytes),
+            Event::Planned { reference, blobs, bytes, .. } => {
+                let message = format!("{}, {}", counted(*blobs, "blob"), printable(reference));
+                self.plan(Phase::Downloading, message, *bytes);
+            }
+            Event::Proving { blobs, bytes } => {
+                self.plan(Phase::Verifying, proving(*blobs, *bytes), *bytes);
+            }
             Event::BlobStarted { digest, bytes, total, phase } => {
                 let reused = if *phase == Phase::Downloading { *bytes } else { 0 };
-                self.blobs.insert(*digest, Blob { bar: None, reused, downloaded: 0 });
+                self.finish(digest);
+                self.blobs.insert(*digest, Blob { bar: None, reused, counted: 0 });
                 self.advance(*digest, *bytes, *total, *phase);
             }
             Event::BlobProgress { digest, bytes, total, phase } => {
                 self.advance(*digest, *bytes, *total, *phase);
             }
-            Event::BlobVerified { digest, .. } => self.finish(digest),
+            Event::BlobVerified { digest, total, .. } => self.verified(digest, *total),
+            Event::BlobBad { digest, .. } => self.finish(digest),
             Event::Waiting { digest: Some(digest), holder } => self.wait(*digest, holder),
             Event::Retry { .. } | Event::Waiting { .. } => return waits(event),
             Event::Chosen { .. } => return choice(event),
@@ -80,9 +91,13 @@ impl Bars {
         total.set_message(message);
     }
 
-    fn plan(&mut self, reference: &str, blobs: usize, bytes: u64) {
+    fn plan(&mut self, counted: Phase, message: String, bytes: u64) {
+        if self.counted != counted {
+            self.end();
+            self.counted = counted;
+        }
         self.planned += bytes;
-        self.say(format!("{}, {}", counted(blobs, "blob"), printable(reference)));
+        self.say(message);
         if let Some(total) = self.total.as_ref().filter(|_| self.planned > 0) {
             total.set_style(style(
                 "{spinner} {bar:20} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left  {wide_msg}",
@@ -95,23 +110,36 @@ impl Bars {
     fn advance(&mut self, digest: Digest, bytes: u64, total: u64, phase: Phase) {
         self.open(digest, total);
         let Some(blob) = self.blobs.get_mut(&digest) else { return };
-        if phase == Phase::Downloading {
-            blob.downloaded = bytes.saturating_sub(blob.reused);
+        if phase == self.counted {
+            blob.counted = bytes.saturating_sub(blob.reused);
         }
         if let Some(bar) = &blob.bar {
             bar.set_length(total);
             bar.set_position(bytes);
             bar.set_message(doing(phase));
         }
-        let downloading: u64 = self.blobs.values().map(|blob| blob.downloaded).sum();
+        self.count();
+    }
+
+    fn count(&self) {
+        let under_way: u64 = self.blobs.values().map(|blob| blob.counted).sum();
         if let Some(total) = &self.total {
-            total.set_position(self.finished + downloading);
+            total.set_position(self.finished + under_way);
         }
+    }
+
+    /// What was proven whole counts whole: the last of it comes with no progress of its own.
+    fn verified(&mut self, digest: &Digest, size: u64) {
+        if let Some(blob) = self.blobs.get_mut(digest).filter(|_| self.counted == Phase::Verifying) {
+            blob.counted = size;
+        }
+        self.finish(digest);
+        self.count();
     }
 
     /// Gives a blob its bar where one fits.
     fn open(&mut self, digest: Digest, total: u64) {
-        let blob = self.blobs.entry(digest).or_insert(Blob { bar: None, reused: 0, downloaded: 0 });
+        let blob = self.blobs.entry(digest).or_insert(Blob { bar: None, reused: 0, counted: 0 });
         if blob.bar.is_some() || self.visible >= VISIBLE || total < SMALLEST {
             return;
         }
@@ -134,7 +162,7 @@ impl Bars {
 
     fn finish(&mut self, digest: &Digest) {
         let Some(blob) = self.blobs.remove(digest) else { return };
-        self.finished += blob.downloaded;
+        self.finished += blob.counted;
         if let Some(bar) = blob.bar {
             bar.finish_and_clear();
             self.all.remove(&bar);
@@ -222,6 +250,34 @@ mod tests {
         assert_eq!(position(&bars), Some(200));
         bars.show(&Event::BlobVerified { digest: one, bytes: 300, total: 300, diff_id: None });
         assert_eq!(position(&bars), Some(200));
+    }
+
+    /// When a layout is proven the bar below counts what is read, of bad blobs too; what is downloaded after that starts anew,
+    /// and a bad blob's bar makes room.
+    #[test]
+    fn the_total_counts_what_is_proven() {
+        let mut bars = bars();
+        let total = |bars: &Bars| {
+            let total = bars.total.as_ref().unwrap();
+            (total.position(), total.length().unwrap())
+        };
+        let [one, two] = [1_u64, 2].map(|at| Digest::sha256(&at.to_be_bytes()));
+        let progress = |digest, bytes, phase| Event::BlobProgress { digest, bytes, total: 1 << 20, phase };
+        bars.show(&Event::Proving { blobs: 2, bytes: 2 << 20 });
+        bars.show(&started(1, Phase::Verifying));
+        bars.show(&started(2, Phase::Verifying));
+        bars.show(&progress(one, 1 << 19, Phase::Verifying));
+        bars.show(&progress(two, 1 << 18, Phase::Verifying));
+        assert_eq!(total(&bars), ((1 << 19) + (1 << 18), 2 << 20));
+        bars.show(&Event::BlobVerified { digest: one, bytes: 1 << 20, total: 1 << 20, diff_id: None });
+        bars.show(&Event::BlobBad { digest: two, detail: "its content is another".into() });
+        assert_eq!((total(&bars), bars.visible), (((1 << 20) + (1 << 18), 2 << 20), 0));
+        bars.show(&Event::Planned { reference: "a".into(), blobs: 1, bytes: 1 << 20, reused: 0 });
+        bars.show(&started(2, Phase::Downloading));
+        bars.show(&progress(two, 300, Phase::Downloading));
+        assert_eq!(total(&bars), (200, 1 << 20));
+        bars.show(&Event::Proving { blobs: 1, bytes: 1 << 20 });
+        assert_eq!((total(&bars), bars.visible), ((0, 1 << 20), 0));
     }
 
     /// Who is waited for is said at the blob's bar.

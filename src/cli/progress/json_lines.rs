@@ -45,7 +45,7 @@ impl JsonLines {
                 }
                 is_due || bytes == total
             }
-            Event::BlobVerified { digest, .. } => {
+            Event::BlobVerified { digest, .. } | Event::BlobBad { digest, .. } => {
                 self.told.remove(digest);
                 true
             }

@@ -71,6 +71,10 @@ impl PlainLines {
                 self.blobs.remove(digest);
                 Some(format!("{}: verified {}", digest.short(), size(*total)))
             }
+            Event::BlobBad { digest, detail } => {
+                self.blobs.remove(digest);
+                Some(format!("{}: bad: {}", digest.short(), printable(detail)))
+            }
             _ => steps(event),
         }
     }
@@ -141,6 +145,7 @@ pub(super) fn steps(event: &Event) -> Option<String> {
             Some(format!("{}: resolved to {digest}", printable(reference)))
         }
         Event::Asking { reference, manifests } => Some(asking(reference, *manifests)),
+        Event::Proving { blobs, bytes } => Some(proving(*blobs, *bytes)),
         Event::Planned { reference, blobs, bytes, reused } => {
             let reused = match reused {
                 0 => String::new(),
@@ -156,6 +161,11 @@ pub(super) fn steps(event: &Event) -> Option<String> {
 /// What is asked about manifests that are there already.
 pub(super) fn asking(reference: &str, manifests: usize) -> String {
     format!("{}: looking for what belongs to {}", printable(reference), counted(manifests, "manifest"))
+}
+
+/// What of a layout is to be read.
+pub(super) fn proving(blobs: usize, bytes: u64) -> String {
+    format!("verifying {}, {}", counted(blobs, "blob"), size(bytes))
 }
 
 #[cfg(test)]
@@ -193,6 +203,10 @@ mod tests {
             told(&mut lines, 30, &progress(200 * MIB, Phase::Verifying)).unwrap(),
             "sha256:e3b0c44298fc: verifying 200.00 MiB of 400.00 MiB (50%), 10.00 MiB/s"
         );
+        let proving = Event::Proving { blobs: 2, bytes: 400 * MIB };
+        assert_eq!(told(&mut lines, 30, &proving).unwrap(), "verifying 2 blobs, 400.00 MiB");
+        let bad = Event::BlobBad { digest, detail: "\u{1b}[2J".into() };
+        assert_eq!(told(&mut lines, 30, &bad).unwrap(), "sha256:e3b0c44298fc: bad: \\u{1b}[2J");
         let verified = Event::BlobVerified { digest, bytes: 400 * MIB, total: 400 * MIB, diff_id: None };
         assert_eq!(told(&mut lines, 31, &verified).unwrap(), "sha256:e3b0c44298fc: verified 400.00 MiB");
     }

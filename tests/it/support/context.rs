@@ -48,6 +48,19 @@ impl TestContext {
         self.folder.path().join("out")
     }
 
+    /// How many bytes of blobs the journals in the layout's staging folder note.
+    pub(crate) fn noted_bytes(&self) -> u64 {
+        let files = std::fs::read_dir(self.out().join(".ocipull")).into_iter().flatten().flatten();
+        let journals = files.filter(|file| file.path().extension().is_some_and(|name| name == "journal"));
+        let texts = journals.map(|file| std::fs::read_to_string(file.path()).unwrap_or_default());
+        let noted = |line: &str| {
+            let mut words = line.strip_prefix("have ")?.split(' ').map(str::parse::<u64>);
+            let (start, end) = (words.next()?.ok()?, words.next()?.ok()?);
+            end.checked_sub(start)
+        };
+        texts.map(|text| text.lines().filter_map(noted).sum::<u64>()).sum()
+    }
+
     /// The binary in a clean environment, with the folder as its working directory.
     pub(crate) fn command(&self) -> Command {
         self.clean(env!("CARGO_BIN_EXE_ocipull"))
