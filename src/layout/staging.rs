@@ -14,6 +14,7 @@ use super::intervals::Intervals;
 use super::journal::{self, Journal};
 use super::{Layout, Leftovers};
 use crate::digest::Digest;
+use crate::failpoint::fail_point;
 use crate::verify::ProvenBlob;
 
 /// What a file of the right size under the blob's final name counts for.
@@ -54,7 +55,8 @@ impl StagedBlob {
     /// Stages a blob, with what an earlier process left of it. Does file I/O, but waits for nobody.
     ///
     /// # Errors
-    /// [`LayoutError::Io`] when the staged file or its journal cannot be made, read or locked.
+    /// [`LayoutError::Io`] when the staged file or its journal cannot be made, read or locked; [`LayoutError::Vanished`] when
+    /// the layout was removed since it was opened.
     pub fn stage(
         layout: &Layout,
         digest: &Digest,
@@ -68,20 +70,16 @@ impl StagedBlob {
             if is_there()? {
                 return Ok(Staging::Present);
             }
+            // A folder that was removed must not come back without its marker: nobody would take it for a layout.
+            layout.still_stands()?;
             atomic::create_own_folder(layout.root(), &layout.staging_folder())?;
             // A process that had finished may take the folder away between the two steps.
             let Some(file) = atomic::open(&path, Access::Write)? else { continue };
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    let holder = journal::read(&journal_path, digest, size).owner;
-                    return Ok(Staging::HeldBy(
-                        holder.map_or("another process".to_owned(), |id| format!("process {id}")),
-                    ));
-                }
-                Err(TryLockError::Error(error)) => {
-                    return Err(LayoutError::io(Operation::Lock, &path, error));
-                }
+            if !atomic::try_lock(&file, &path)? {
+                let holder = journal::read(&journal_path, digest, size).owner;
+                return Ok(Staging::HeldBy(
+                    holder.map_or("another process".to_owned(), |id| format!("process {id}")),
+                ));
             }
             if atomic::is_still_at(&file, &path)? {
                 break file;
@@ -105,7 +103,8 @@ impl StagedBlob {
             }
         }
         if length > size {
-            file.set_len(size).map_err(|error| LayoutError::io(Operation::Write, &path, error))?;
+            fail_point!(Truncate, &path, file.set_len(size))
+                .map_err(|error| LayoutError::io(Operation::Write, &path, error))?;
         }
         let (layout, digest) = (layout.clone(), *digest);
         Ok(Staging::Ready(Self { file, path, journal, journal_path, layout, digest, size, recovered }))
@@ -126,7 +125,7 @@ impl StagedBlob {
     /// # Errors
     /// [`LayoutError::Io`], a full disk among them.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), LayoutError> {
-        atomic::write_all_at(&self.file, bytes, offset)
+        fail_point!(Write(bytes), &self.path, atomic::write_all_at(&self.file, bytes, offset))
             .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
     }
 
@@ -135,7 +134,7 @@ impl StagedBlob {
     /// # Errors
     /// [`LayoutError::Io`].
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, LayoutError> {
-        atomic::read_at(&self.file, buffer, offset)
+        fail_point!(Read, &self.path, atomic::read_at(&self.file, buffer, offset))
             .map_err(|error| LayoutError::io(Operation::Read, &self.path, error))
     }
 
@@ -153,7 +152,8 @@ impl StagedBlob {
     /// [`LayoutError::Io`].
     pub fn restart(&self) -> Result<(), LayoutError> {
         self.journal.clear(&self.digest, self.size)?;
-        self.file.set_len(0).map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
+        fail_point!(Truncate, &self.path, self.file.set_len(0))
+            .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
     }
 
     /// A file beside the staged one for a body that may not be the blob as it stands.
@@ -171,13 +171,19 @@ impl StagedBlob {
     /// name cannot be had, it stays for the next run.
     ///
     /// # Errors
-    /// [`LayoutError::Io`], and [`LayoutError::BadBlob`] when the proof is another blob's or the file's length is off.
+    /// [`LayoutError::Io`], [`LayoutError::Vanished`] when somebody removed the staged file, and [`LayoutError::BadBlob`] when
+    /// the proof is another blob's or the file's length is off.
     pub fn commit(&self, proof: &ProvenBlob) -> Result<(), LayoutError> {
         let durable = self.make_durable(proof);
         if durable.is_err() {
             let _ = self.discard();
             return durable;
         }
+        // A rename goes by name: whoever removed this file may have let another process begin one under the same name.
+        if !atomic::is_still_at(&self.file, &self.path)? {
+            return Err(LayoutError::Vanished { path: self.path.clone() });
+        }
+        self.layout.still_stands()?;
         let target = self.layout.blob_path(&self.digest);
         if let Some(folder) = target.parent() {
             atomic::create_own_folder(self.layout.root(), folder)?;
@@ -201,11 +207,15 @@ impl StagedBlob {
         atomic::sync_file(&self.file, &self.path)
     }
 
-    /// Removes the staged file and its journal: what is there is of no use to anybody.
+    /// Removes the staged file and its journal: what is there is of no use to anybody. What another process put in their
+    /// place meanwhile stays.
     ///
     /// # Errors
     /// [`LayoutError::Io`].
     pub fn discard(&self) -> Result<(), LayoutError> {
+        if !atomic::is_still_at(&self.file, &self.path)? {
+            return Ok(());
+        }
         // The journal first: a staged file without one counts as empty, a journal without its file does as well.
         atomic::remove_file(&self.journal_path)?;
         atomic::remove_file(&self.path)
@@ -237,7 +247,7 @@ impl Scratch {
     /// # Errors
     /// [`LayoutError::Io`].
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
-        atomic::write_all_at(&self.file, bytes, self.length)
+        fail_point!(Write(bytes), &self.path, atomic::write_all_at(&self.file, bytes, self.length))
             .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))?;
         self.length += bytes.len() as u64;
         Ok(())

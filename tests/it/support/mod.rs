@@ -34,6 +34,8 @@ mod written;
 pub(crate) use self::builder::OnTlsHello;
 pub(crate) use self::content::{Compression, KIB, MIB, random, random_from, sha256, sha512, tar_of, text};
 pub(crate) use self::context::{Outcome, TestContext};
+#[cfg(feature = "failpoints")]
+pub(crate) use self::context::{Run, Running};
 pub(crate) use self::faults::{Fault, Gate};
 pub(crate) use self::image::{Blob, Built, Index, artifact, image, index};
 pub(crate) use self::layout::{Proof, assert_readable, check_layout};
