@@ -10,6 +10,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::failpoint::fail_point;
+
 /// How often a held lock is tried again.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -82,7 +84,7 @@ pub(crate) fn create_folder(path: &Path, access: Access) -> Result<(), Failed> {
     if parent != Path::new(".") {
         create_folder(parent, access)?;
     }
-    match access.folder_builder().create(path) {
+    match fail_point!(CreateFolder, path, access.folder_builder().create(path)) {
         Ok(()) => {}
         // Another process was faster; what it made serves as well.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
@@ -98,13 +100,13 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 
 /// Makes the file's bytes durable.
 pub(crate) fn sync_file(file: &File, path: &Path) -> Result<(), Failed> {
-    file.sync_all().map_err(failed(Operation::Sync, path))
+    fail_point!(Sync, path, file.sync_all()).map_err(failed(Operation::Sync, path))
 }
 
 /// Has the file's bytes written, and waits for that: less is left for [`sync_file`] then. An error counts like one of that call,
 /// because the kernel tells it only once.
-pub(crate) fn write_back(file: &File) -> io::Result<()> {
-    file.sync_data()
+pub(crate) fn write_back(file: &File, path: &Path) -> Result<(), Failed> {
+    fail_point!(Sync, path, file.sync_data()).map_err(failed(Operation::Sync, path))
 }
 
 /// Makes the names in a folder durable. Windows has no such call: its file systems journal names by themselves.
@@ -112,7 +114,7 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), Failed> {
     #[cfg(unix)]
     {
         let folder = File::open(path).map_err(failed(Operation::Open, path))?;
-        match folder.sync_all() {
+        match fail_point!(SyncFolder, path, folder.sync_all()) {
             // Some file systems (a few network and FUSE ones) cannot sync a folder, and say so with EINVAL.
             Err(error) if error.kind() != io::ErrorKind::InvalidInput => {
                 Err(failed(Operation::Sync, path)(error))
@@ -129,7 +131,7 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), Failed> {
 
 /// Gives a file its final name, replacing what stood there. The caller syncs the file before and the folder after.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Failed> {
-    fs::rename(from, to).map_err(failed(Operation::Rename, to))
+    fail_point!(Rename, to, fs::rename(from, to)).map_err(failed(Operation::Rename, to))
 }
 
 /// Replaces `target` durably by a file that the user alone may read, whatever could be read before. The temporary file
@@ -139,7 +141,9 @@ pub(crate) fn replace_private(target: &Path, bytes: &[u8]) -> Result<(), Failed>
     let mut attempt = 0;
     loop {
         let temporary = folder_of(target).join(format!(".{name}.{}.{attempt}", std::process::id()));
-        match Access::Private.file_options().write(true).create_new(true).open(&temporary) {
+        let mut options = Access::Private.file_options();
+        options.write(true).create_new(true);
+        match fail_point!(Create, &temporary, options.open(&temporary)) {
             Ok(file) => return put_in_place(file, target, &temporary, bytes),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < NAMES => attempt += 1,
             Err(error) => return Err(failed(Operation::Create, &temporary)(error)),
@@ -155,14 +159,17 @@ pub(crate) fn put_in_place(
     temporary: &Path,
     bytes: &[u8],
 ) -> Result<(), Failed> {
-    let written = file
-        .write_all(bytes)
+    let written = fail_point!(Write(bytes), temporary, file.write_all(bytes))
         .map_err(failed(Operation::Write, temporary))
-        .and_then(|()| sync_file(&file, temporary))
-        .and_then(|()| rename(temporary, target));
+        .and_then(|()| sync_file(&file, temporary));
+    // A rename goes by name: whoever removed this file may have let another process make one under the same name.
+    if !is_still_at(&file, temporary).map_err(failed(Operation::Open, temporary))? {
+        return Err(failed(Operation::Rename, target)(io::ErrorKind::NotFound.into()));
+    }
+    let written = written.and_then(|()| rename(temporary, target));
     drop(file);
     if written.is_err() {
-        let _ = fs::remove_file(temporary);
+        let _ = fail_point!(Remove, temporary, fs::remove_file(temporary));
         return written;
     }
     sync_folder(folder_of(target))

@@ -49,6 +49,7 @@ pub mod check;
 pub mod convert;
 pub mod digest;
 mod durable;
+mod failpoint;
 pub mod failure;
 pub mod fetch;
 pub mod inspect;

@@ -173,7 +173,7 @@ fn modules_use_only_what_the_table_allows() {
 
 /// The modules that know nothing of ours and that everybody may use, as the page says above its table.
 fn leaves(table: &Table) -> BTreeSet<String> {
-    let leaves: BTreeSet<String> = ["text", "failure"].map(str::to_owned).into();
+    let leaves: BTreeSet<String> = ["text", "failure", "failpoint"].map(str::to_owned).into();
     for leaf in &leaves {
         assert!(table.get(leaf).is_some_and(BTreeSet::is_empty), "{leaf} must have an empty row");
     }
@@ -246,6 +246,19 @@ fn assert_only_in(words: &[&str], is_right: impl Fn(&str) -> bool) {
             assert!(!source.code.contains(word), "{} has {word}", source.path);
         }
     }
+}
+
+/// What lets tests break the file system is in no binary that anybody runs.
+#[cfg(not(feature = "failpoints"))]
+#[test]
+fn the_binary_has_no_fail_points() {
+    let binary = std::fs::read(env!("CARGO_BIN_EXE_ocipull")).expect("cargo has built it");
+    // In two parts, so that this file may be part of a binary.
+    let name = concat!("OCIPULL_", "FAIL").as_bytes();
+    assert!(
+        !binary.windows(name.len()).any(|bytes| bytes == name),
+        "it reads the variables of the fail points"
+    );
 }
 
 /// A lint is silenced where it says why, with `expect`, which complains once it is not needed any more.

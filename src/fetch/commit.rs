@@ -175,6 +175,13 @@ impl Commit {
         self.documents.extend(parts.map(|part| (part.descriptor.digest, part.index.raw().clone())));
     }
 
+    /// How many bytes of documents and signatures there are to be written, at most.
+    pub(super) fn size(&self) -> u64 {
+        let documents = self.documents.iter().map(|(_, bytes)| bytes.len() as u64);
+        let signatures = self.signatures.iter().flat_map(|(_, _, signatures)| signatures);
+        documents.chain(signatures.map(|bytes| bytes.len() as u64)).sum()
+    }
+
     /// Writes the documents and the signatures, then the names.
     pub(super) async fn run(
         self,

@@ -22,8 +22,8 @@ pub enum FetchError {
     /// The layout's part went wrong.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The disk is full.
-    #[error("the disk is full")]
+    /// The disk is full, or what the user may have of it.
+    #[error("there is no room left")]
     FullDisk {
         /// How many bytes there is no room for.
         missing: u64,
@@ -249,6 +249,18 @@ fn listed(platforms: &[String]) -> String {
     }
 }
 
+impl FetchError {
+    /// The same with a figure where the layout has no room: this many bytes are still to be written.
+    pub(super) fn lacking(self, missing: u64) -> Self {
+        match self {
+            Self::Layout(error) if error.is_full_disk() => {
+                Self::FullDisk { missing, source: Box::new(error.into()) }
+            }
+            other => other,
+        }
+    }
+}
+
 impl Failure for FetchError {
     fn kind(&self) -> Kind {
         match self {
@@ -283,8 +295,9 @@ impl Failure for FetchError {
             Self::Layout(error) => error.hint(),
             Self::Transfer(error) => error.hint(),
             Self::FullDisk { missing, .. } => {
-                // Rounded up: what is freed to the byte is taken by somebody else before the next run.
-                let needed = missing.div_ceil(1 << 20);
+                // Rounded up: what is freed to the byte is taken by somebody else before the next run. And where all
+                // bytes are there, a name or a document is what has no room.
+                let needed = missing.div_ceil(1 << 20).max(1);
                 Some(format!("free {needed} MiB and run the same command again: what is there is kept"))
             }
             Self::NoPlatform { available, .. } if available.is_empty() => {

@@ -74,12 +74,13 @@ pub async fn fetch(
     if request.mode == Mode::DryRun {
         return Ok(taking.planned(&plan, request));
     }
-    let layout = create(request, reporter).await?;
+    let layout = create(request, reporter).await.map_err(|error| error.lacking(plan.missing()))?;
     let done = transfer_blobs(registry, &layout, &plan, request, reporter).await?;
     schema1::finish(&mut taking.selection, &done)?;
     tell_contradictions(&taking, &done, reporter);
     let (commit, report) = prove(&taking, &done, request)?;
-    let change = commit.run(&layout, reporter).await?;
+    let size = commit.size();
+    let change = commit.run(&layout, reporter).await.map_err(|error| error.lacking(size))?;
     let (downloaded, reused) = report::bytes(taking.images(), &done);
     let is_new = change == Change::Made || downloaded > 0;
     let status = if is_new { Status::Fetched } else { Status::UpToDate };
@@ -261,7 +262,8 @@ async fn transfer_blobs(
     let tasks = plan.blobs.iter().map(task).collect();
     match transfer::transfer(registry, layout, tasks, &request.transfer, reporter).await {
         Err(source) if source.is_full_disk() => Err(FetchError::FullDisk {
-            missing: still_missing(layout, plan).await?,
+            // A disk that cannot be looked at either is no reason to hide the first failure.
+            missing: still_missing(layout, plan).await.unwrap_or(plan.missing()),
             source: Box::new(source),
         }),
         done => Ok(done?),

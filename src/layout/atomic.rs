@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{LayoutError, Operation};
 use crate::durable;
+use crate::failpoint::fail_point;
 
 impl From<durable::Failed> for LayoutError {
     fn from(failed: durable::Failed) -> Self {
@@ -72,7 +73,8 @@ pub(crate) fn open(path: &Path, access: Access) -> Result<Option<File>, LayoutEr
         refuse_other_than_file(path)?;
         return Err(error);
     }
-    let file = match access.options().open(path) {
+    let options = access.options();
+    let file = match if access == Access::Read { options.open(path) } else { create(&options, path) } {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
@@ -91,6 +93,10 @@ pub(crate) fn open(path: &Path, access: Access) -> Result<Option<File>, LayoutEr
         return Err(LayoutError::misplaced_file(path, "a hard link"));
     }
     Ok(Some(file))
+}
+
+fn create(options: &OpenOptions, path: &Path) -> std::io::Result<File> {
+    fail_point!(Create, path, options.open(path))
 }
 
 fn refuse_other_than_file(path: &Path) -> Result<(), LayoutError> {
@@ -166,8 +172,8 @@ pub(crate) fn sync_file(file: &File, path: &Path) -> Result<(), LayoutError> {
 }
 
 /// Has the file's bytes written, as far as they are there.
-pub(crate) fn write_back(file: &File) -> std::io::Result<()> {
-    durable::write_back(file)
+pub(crate) fn write_back(file: &File, path: &Path) -> Result<(), LayoutError> {
+    durable::write_back(file, path).map_err(LayoutError::from)
 }
 
 /// Makes the names in a folder durable.
@@ -195,7 +201,7 @@ pub(crate) fn open_new(path: &Path) -> Result<File, LayoutError> {
 
 /// Removes a file; one that is gone already is fine.
 pub(crate) fn remove_file(path: &Path) -> Result<(), LayoutError> {
-    match fs::remove_file(path) {
+    match fail_point!(Remove, path, fs::remove_file(path)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(LayoutError::io(Operation::Remove, path, error))
         }
@@ -210,6 +216,15 @@ pub(crate) fn is_still_at(file: &File, path: &Path) -> Result<bool, LayoutError>
     match open(path, Access::Read)? {
         Some(there) => Ok(same_file::Handle::from_file(there).map_err(io)? == held),
         None => Ok(false),
+    }
+}
+
+/// Takes a file's lock; says whether it was free.
+pub(crate) fn try_lock(file: &File, path: &Path) -> Result<bool, LayoutError> {
+    match fail_point!(Lock, path, file.try_lock().map_err(std::io::Error::from)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(LayoutError::lock(path, error)),
     }
 }
 

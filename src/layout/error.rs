@@ -117,6 +117,12 @@ pub enum LayoutError {
         /// The blob.
         digest: Digest,
     },
+    /// Something that stood in the layout when it was proven or written is gone before it could be named.
+    #[error("{} was removed or moved away while the layout was written", path.display())]
+    Vanished {
+        /// Where it stood.
+        path: PathBuf,
+    },
     /// The ref.name belongs to another image.
     #[error("the name \"{name}\" is taken in {} by {holder}", path.display())]
     NameTaken {
@@ -187,6 +193,9 @@ pub enum LayoutError {
     },
 }
 
+/// What to do where somebody else took away what was there a moment ago.
+const AGAIN: &str = "let no other program remove what is in the folder, and run the same command again";
+
 impl LayoutError {
     pub(crate) fn io(operation: Operation, path: &Path, source: io::Error) -> Self {
         Self::Io { operation, path: path.to_owned(), source }
@@ -199,6 +208,12 @@ impl LayoutError {
         } else {
             Self::io(Operation::Lock, path, source)
         }
+    }
+
+    /// Whether there was no room left to write, on the disk or in the user's part of it.
+    pub fn is_full_disk(&self) -> bool {
+        let kind = if let Self::Io { source, .. } = self { Some(source.kind()) } else { None };
+        matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
     pub(crate) fn misplaced_file(path: &Path, found: &'static str) -> Self {
@@ -227,7 +242,7 @@ impl Failure for LayoutError {
             | Self::NotProven { .. } => Kind::Integrity,
             Self::NameTaken { .. } | Self::Ambiguous { .. } => Kind::Usage,
             Self::NoSuchImage { .. } => Kind::NotFound,
-            Self::EntryChanged { .. } | Self::Io { .. } => Kind::Other,
+            Self::Vanished { .. } | Self::EntryChanged { .. } | Self::Io { .. } => Kind::Other,
         }
     }
 
@@ -254,6 +269,7 @@ impl Failure for LayoutError {
                     .to_owned(),
             ),
             Self::EntryChanged { .. } => Some("run the same command again".to_owned()),
+            Self::Vanished { .. } => Some(AGAIN.to_owned()),
             Self::Ambiguous { path, .. } => Some(format!("say which one: {}:NAME", path.display())),
             Self::NameTaken { relation: Relation::ItsIndex, .. } => Some(
                 "the image is there as part of an index, or can be added to it with several `--platform`; to have it \
@@ -276,10 +292,14 @@ impl Failure for LayoutError {
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull => Some("free some space and run the same command again".to_owned()),
                 io::ErrorKind::QuotaExceeded => Some("raise the quota, or choose another folder".to_owned()),
-                io::ErrorKind::FileTooLarge => Some("raise the file size limit (ulimit -f)".to_owned()),
+                io::ErrorKind::FileTooLarge => Some(
+                    "raise the file size limit (ulimit -f), or choose a file system that takes larger files"
+                        .to_owned(),
+                ),
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                     Some("choose a folder that can be written to".to_owned())
                 }
+                io::ErrorKind::NotFound => Some(AGAIN.to_owned()),
                 _ => None,
             },
             _ => None,

@@ -24,6 +24,7 @@ use super::atomic::{self, Access};
 use super::error::{LayoutError, Operation};
 use super::intervals::Intervals;
 use crate::digest::Digest;
+use crate::failpoint::fail_point;
 
 /// No journal of ours comes near this: at a record a MiB it would tell of a blob of 250 GiB.
 const LONGEST: u64 = 16 << 20;
@@ -53,14 +54,15 @@ impl Journal {
         let mut file = atomic::open(path, Access::Write)?
             .ok_or_else(|| io(Operation::Create)(std::io::ErrorKind::NotFound.into()))?;
         let record = read_from(&mut file, digest, size).map_err(io(Operation::Read))?;
-        file.set_len(record.sound).map_err(io(Operation::Write))?;
+        fail_point!(Truncate, path, file.set_len(record.sound)).map_err(io(Operation::Write))?;
         file.seek(SeekFrom::End(0)).map_err(io(Operation::Write))?;
         let mut lines = String::new();
         if record.sound == 0 {
             push_line(&mut lines, &format!("ocipull-journal 1 {digest} {size}"));
         }
         push_line(&mut lines, &format!("owner {}", std::process::id()));
-        file.write_all(lines.as_bytes()).map_err(io(Operation::Write))?;
+        let bytes = lines.as_bytes();
+        fail_point!(Write(bytes), path, file.write_all(bytes)).map_err(io(Operation::Write))?;
         Ok((Self { file: Mutex::new(file), path: path.to_owned() }, record.have))
     }
 
@@ -69,7 +71,9 @@ impl Journal {
         let mut line = String::new();
         push_line(&mut line, &format!("have {} {}", range.start, range.end));
         let mut file = self.file.lock().expect("invariant: nothing panics while it appends");
-        file.write_all(line.as_bytes()).map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
+        let bytes = line.as_bytes();
+        fail_point!(Write(bytes), &self.path, file.write_all(bytes))
+            .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
     }
 
     /// Forgets everything: the blob starts from zero.
@@ -78,9 +82,10 @@ impl Journal {
         push_line(&mut lines, &format!("ocipull-journal 1 {digest} {size}"));
         push_line(&mut lines, &format!("owner {}", std::process::id()));
         let mut file = self.file.lock().expect("invariant: nothing panics while it appends");
-        file.set_len(0)
+        let bytes = lines.as_bytes();
+        fail_point!(Truncate, &self.path, file.set_len(0))
             .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .and_then(|_| file.write_all(lines.as_bytes()))
+            .and_then(|_| fail_point!(Write(bytes), &self.path, file.write_all(bytes)))
             .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
     }
 }

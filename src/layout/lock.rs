@@ -4,13 +4,14 @@
 //! file itself goes away with `.ocipull/`, a process that got the lock checks that the file it locked still stands at
 //! its path; an unlinked file could be held by two at once.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::atomic::{self, Access};
 use super::error::{LayoutError, Operation};
+use crate::failpoint::fail_point;
 
 /// How long the lock of another process is waited for. A commit takes milliseconds, so a minute means trouble.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -70,16 +71,16 @@ impl LayoutLock {
         atomic::create_own_folder(layout, folder)?;
         // The folder may be taken away between the two steps by a process that had finished.
         let Some(mut file) = atomic::open(path, Access::Write)? else { return Ok(Attempt::Vanished) };
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(Attempt::Busy(holder(&mut file))),
-            Err(TryLockError::Error(error)) => return Err(LayoutError::lock(path, error)),
+        if !atomic::try_lock(&file, path)? {
+            return Ok(Attempt::Busy(holder(&mut file)));
         }
         if !atomic::is_still_at(&file, path)? {
             return Ok(Attempt::Vanished);
         }
         // The name is for the message of whoever waits; the lock holds without it.
-        let _ = file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+        let name = format!("{}\n", std::process::id());
+        let bytes = name.as_bytes();
+        let _ = file.set_len(0).and_then(|()| fail_point!(Write(bytes), path, file.write_all(bytes)));
         Ok(Attempt::Held(Self { file, path: path.to_owned() }))
     }
 
@@ -91,7 +92,7 @@ impl LayoutLock {
         if !others {
             atomic::remove_file(&self.path)?;
             // Somebody may have put a file there meanwhile: then the folder stays, and that is right.
-            let _ = std::fs::remove_dir(folder);
+            let _ = fail_point!(RemoveFolder, folder, std::fs::remove_dir(folder));
         }
         drop(self.file);
         Ok(())

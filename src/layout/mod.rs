@@ -143,11 +143,12 @@ impl Layout {
     fn write_skeleton(&self) -> Result<(), LayoutError> {
         atomic::create_own_folder(&self.root, &self.root.join("blobs").join(Algorithm::Sha256.name()))?;
         let temporary = self.staging_folder().join("new");
-        if !self.marker_path().exists() {
-            atomic::write_file(&self.marker_path(), &temporary, MARKER.as_bytes())?;
-        }
         if !self.index_path().exists() {
             atomic::write_file(&self.index_path(), &temporary, &IndexDocument::empty().to_bytes())?;
+        }
+        // Last: what has a marker is a layout for every tool, and has an index then.
+        if !self.marker_path().exists() {
+            atomic::write_file(&self.marker_path(), &temporary, MARKER.as_bytes())?;
         }
         Ok(())
     }
@@ -156,12 +157,20 @@ impl Layout {
     fn is_vacant(&self) -> Result<bool, LayoutError> {
         for entry in read_folder(&self.root)? {
             let name = entry.file_name();
-            let ours = name == STAGING || (name == "blobs" && self.has_no_blobs()?);
+            let ours = name == STAGING
+                || (name == "blobs" && self.has_no_blobs()?)
+                || (name == "index.json" && self.has_empty_index());
             if !ours {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Whether `index.json` is the one that [`Layout::create`] writes.
+    fn has_empty_index(&self) -> bool {
+        let index = read_capped(&self.index_path(), INDEX_CAP);
+        matches!(index, Ok(Some(bytes)) if bytes == IndexDocument::empty().to_bytes())
     }
 
     fn has_no_blobs(&self) -> Result<bool, LayoutError> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::index::{self, IndexDocument, NewEntry, PutError};
 use super::{Layout, LayoutError, atomic};
+use crate::digest::Digest;
 use crate::verify::Proven;
 
 impl Layout {
@@ -11,8 +12,8 @@ impl Layout {
     /// changed anything. All is named in one write, or nothing is.
     ///
     /// # Errors
-    /// [`LayoutError::NameTaken`]; [`LayoutError::Unreadable`]; [`LayoutError::Held`]; [`LayoutError::MissingBlob`]
-    /// when something that an image refers to is gone; [`LayoutError::NotProven`] when an entry is about something else
+    /// [`LayoutError::NameTaken`]; [`LayoutError::Unreadable`]; [`LayoutError::Held`]; [`LayoutError::Vanished`]
+    /// when the marker or something that an image refers to is gone; [`LayoutError::NotProven`] when an entry is about something else
     /// than its proof; [`LayoutError::Io`].
     pub fn name(
         &self,
@@ -34,6 +35,8 @@ impl Layout {
         waiting: &mut dyn FnMut(&str),
     ) -> Result<bool, LayoutError> {
         let lock = self.lock(waiting)?;
+        // First, so that the looks at what is there come as late as they can.
+        self.sync_blobs()?;
         let mut looked_at = BTreeSet::new();
         for (entry, proven) in named {
             let (digest, size) = (entry.descriptor.digest, entry.descriptor.size);
@@ -41,12 +44,12 @@ impl Layout {
                 return Err(LayoutError::NotProven { digest });
             }
             for (digest, size) in proven.blobs() {
-                if looked_at.insert((digest, size)) && !self.contains(&digest, size)? {
-                    return Err(LayoutError::MissingBlob { digest });
+                if looked_at.insert((digest, size)) {
+                    self.still_holds(&digest, size)?;
                 }
             }
         }
-        self.sync_blobs()?;
+        self.still_stands()?;
         let mut index = self.index()?;
         if !holds(&index) {
             return Err(LayoutError::EntryChanged { path: self.root.to_path_buf() });
@@ -65,6 +68,28 @@ impl Layout {
         }
         drop(lock);
         Ok(changes)
+    }
+
+    /// Whether this is a layout as it was when it was opened: it may have been removed since, and a name in what is left
+    /// would be one that no tool reads.
+    ///
+    /// # Errors
+    /// [`LayoutError::Vanished`]
+    pub(crate) fn still_stands(&self) -> Result<(), LayoutError> {
+        let path = self.marker_path();
+        if path.exists() { Ok(()) } else { Err(LayoutError::Vanished { path }) }
+    }
+
+    /// Whether a blob that was proven is there, a moment before it is named.
+    ///
+    /// # Errors
+    /// [`LayoutError::Vanished`], [`LayoutError::Io`].
+    pub(super) fn still_holds(&self, digest: &Digest, size: u64) -> Result<(), LayoutError> {
+        if self.contains(digest, size)? {
+            Ok(())
+        } else {
+            Err(LayoutError::Vanished { path: self.blob_path(digest) })
+        }
     }
 
     /// The error for a ref.name that another image holds.

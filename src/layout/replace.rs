@@ -29,7 +29,7 @@ impl Layout {
     ///
     /// # Errors
     /// [`LayoutError::EntryChanged`] when another process has changed one of the entries meanwhile,
-    /// [`LayoutError::MissingBlob`] when something that an image refers to is gone; [`LayoutError::Unreadable`];
+    /// [`LayoutError::Vanished`] when something that an image refers to is gone; [`LayoutError::Unreadable`];
     /// [`LayoutError::Held`]; [`LayoutError::Io`]. In each case no entry is changed.
     pub fn replace_entries(
         &self,
@@ -37,6 +37,7 @@ impl Layout {
         waiting: &mut dyn FnMut(&str),
     ) -> Result<(), LayoutError> {
         let lock = self.lock(waiting)?;
+        self.sync_blobs()?;
         let blobs: BTreeSet<(Digest, u64)> = (replacements.iter())
             .flat_map(|replacement| {
                 let root = (replacement.new.digest, replacement.new.size);
@@ -44,11 +45,9 @@ impl Layout {
             })
             .collect();
         for (digest, size) in blobs {
-            if !self.contains(&digest, size)? {
-                return Err(LayoutError::MissingBlob { digest });
-            }
+            self.still_holds(&digest, size)?;
         }
-        self.sync_blobs()?;
+        self.still_stands()?;
         let mut index = self.index()?;
         let before = index.to_bytes();
         for Replacement { old, new, .. } in replacements {
@@ -115,7 +114,7 @@ mod tests {
             index.entries().iter().map(|old| Replacement { old, new: &new, images: &[] }).collect();
         let before = fs::read(&path).unwrap();
         let gone = layout.replace_entries(&both, &mut |_| ()).unwrap_err();
-        assert!(matches!(gone, LayoutError::MissingBlob { .. }), "{gone}");
+        assert!(matches!(gone, LayoutError::Vanished { .. }), "{gone}");
         assert_eq!(fs::read(&path).unwrap(), before);
         layout.put_document(&new.digest, b"new", &mut |_| ()).unwrap();
         let moved = write(&[entry("a"), entry("c")]);

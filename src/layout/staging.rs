@@ -16,6 +16,7 @@ use super::intervals::Intervals;
 use super::journal::{self, Journal};
 use super::{Layout, Leftovers};
 use crate::digest::Digest;
+use crate::failpoint::fail_point;
 use crate::verify::ProvenBlob;
 
 /// How much is written before the disk is set to work on it. What one commit waits for in the end is about as much.
@@ -60,14 +61,15 @@ pub struct StagedBlob {
     written: AtomicU64,
     is_writing_back: AtomicBool,
     /// Held while bytes are being made durable. What failed once is not tried again, and must not count as durable.
-    durable: Mutex<Result<(), std::io::Error>>,
+    durable: Mutex<Result<(), LayoutError>>,
 }
 
 impl StagedBlob {
     /// Stages a blob, with what an earlier process left of it. Does file I/O, but waits for nobody.
     ///
     /// # Errors
-    /// [`LayoutError::Io`] when the staged file or its journal cannot be made, read or locked.
+    /// [`LayoutError::Io`] when the staged file or its journal cannot be made, read or locked; [`LayoutError::Vanished`] when
+    /// the layout was removed since it was opened.
     pub fn stage(
         layout: &Layout,
         digest: &Digest,
@@ -81,20 +83,16 @@ impl StagedBlob {
             if is_there()? {
                 return Ok(Staging::Present);
             }
+            // A folder that was removed must not come back without its marker: nobody would take it for a layout.
+            layout.still_stands()?;
             atomic::create_own_folder(layout.root(), &layout.staging_folder())?;
             // A process that had finished may take the folder away between the two steps.
             let Some(file) = atomic::open(&path, Access::Write)? else { continue };
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    let holder = journal::read(&journal_path, digest, size).owner;
-                    return Ok(Staging::HeldBy(
-                        holder.map_or("another process".to_owned(), |id| format!("process {id}")),
-                    ));
-                }
-                Err(TryLockError::Error(error)) => {
-                    return Err(LayoutError::lock(&path, error));
-                }
+            if !atomic::try_lock(&file, &path)? {
+                let holder = journal::read(&journal_path, digest, size).owner;
+                return Ok(Staging::HeldBy(
+                    holder.map_or("another process".to_owned(), |id| format!("process {id}")),
+                ));
             }
             if atomic::is_still_at(&file, &path)? {
                 break file;
@@ -118,7 +116,8 @@ impl StagedBlob {
             }
         }
         if length > size {
-            file.set_len(size).map_err(|error| LayoutError::io(Operation::Write, &path, error))?;
+            fail_point!(Truncate, &path, file.set_len(size))
+                .map_err(|error| LayoutError::io(Operation::Write, &path, error))?;
         }
         let (layout, digest) = (layout.clone(), *digest);
         Ok(Staging::Ready(Self {
@@ -152,7 +151,7 @@ impl StagedBlob {
     /// [`LayoutError::Io`], a full disk among them.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), LayoutError> {
         self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        atomic::write_all_at(&self.file, bytes, offset)
+        fail_point!(Write(bytes), &self.path, atomic::write_all_at(&self.file, bytes, offset))
             .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
     }
 
@@ -168,7 +167,7 @@ impl StagedBlob {
         self.written.store(0, Ordering::Relaxed);
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         if durable.is_ok() {
-            *durable = atomic::write_back(&self.file);
+            *durable = atomic::write_back(&self.file, &self.path);
         }
         drop(durable);
         self.is_writing_back.store(false, Ordering::Release);
@@ -179,7 +178,7 @@ impl StagedBlob {
     /// # Errors
     /// [`LayoutError::Io`].
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, LayoutError> {
-        atomic::read_at(&self.file, buffer, offset)
+        fail_point!(Read, &self.path, atomic::read_at(&self.file, buffer, offset))
             .map_err(|error| LayoutError::io(Operation::Read, &self.path, error))
     }
 
@@ -197,7 +196,8 @@ impl StagedBlob {
     /// [`LayoutError::Io`].
     pub fn restart(&self) -> Result<(), LayoutError> {
         self.journal.clear(&self.digest, self.size)?;
-        self.file.set_len(0).map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
+        fail_point!(Truncate, &self.path, self.file.set_len(0))
+            .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
     }
 
     /// A file beside the staged one for a body that may not be the blob as it stands.
@@ -215,13 +215,19 @@ impl StagedBlob {
     /// name cannot be had, it stays for the next run.
     ///
     /// # Errors
-    /// [`LayoutError::Io`], and [`LayoutError::BadBlob`] when the proof is another blob's or the file's length is off.
+    /// [`LayoutError::Io`], [`LayoutError::Vanished`] when somebody removed the staged file, and [`LayoutError::BadBlob`] when
+    /// the proof is another blob's or the file's length is off.
     pub fn commit(&self, proof: &ProvenBlob) -> Result<(), LayoutError> {
         let durable = self.make_durable(proof);
         if durable.is_err() {
             let _ = self.discard();
             return durable;
         }
+        // A rename goes by name: whoever removed this file may have let another process begin one under the same name.
+        if !atomic::is_still_at(&self.file, &self.path)? {
+            return Err(LayoutError::Vanished { path: self.path.clone() });
+        }
+        self.layout.still_stands()?;
         let target = self.layout.blob_path(&self.digest);
         if let Some(folder) = target.parent() {
             atomic::create_own_folder(self.layout.root(), folder)?;
@@ -243,17 +249,19 @@ impl StagedBlob {
             return Err(bad("the staged file has another length than was proven"));
         }
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *durable, Ok(())) {
-            Ok(()) => atomic::sync_file(&self.file, &self.path),
-            Err(error) => Err(LayoutError::io(Operation::Sync, &self.path, error)),
-        }
+        std::mem::replace(&mut *durable, Ok(()))?;
+        atomic::sync_file(&self.file, &self.path)
     }
 
-    /// Removes the staged file and its journal: what is there is of no use to anybody.
+    /// Removes the staged file and its journal: what is there is of no use to anybody. What another process put in their
+    /// place meanwhile stays.
     ///
     /// # Errors
     /// [`LayoutError::Io`].
     pub fn discard(&self) -> Result<(), LayoutError> {
+        if !atomic::is_still_at(&self.file, &self.path)? {
+            return Ok(());
+        }
         // The journal first: a staged file without one counts as empty, a journal without its file does as well.
         atomic::remove_file(&self.journal_path)?;
         atomic::remove_file(&self.path)
@@ -285,7 +293,7 @@ impl Scratch {
     /// # Errors
     /// [`LayoutError::Io`].
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
-        atomic::write_all_at(&self.file, bytes, self.length)
+        fail_point!(Write(bytes), &self.path, atomic::write_all_at(&self.file, bytes, self.length))
             .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))?;
         self.length += bytes.len() as u64;
         Ok(())

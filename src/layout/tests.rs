@@ -94,8 +94,22 @@ fn only_a_vacant_folder_becomes_a_layout() {
     assert!(matches!(Layout::open(&folder.path().join("absent")), Err(LayoutError::Missing { .. })));
 }
 
-/// A kill between the marker and the index leaves a layout that the next run finishes; a lost index with blobs beside
-/// it is an error, never an empty start.
+/// A kill between the index and the marker leaves what is no layout yet, for any tool, and the next run finishes it; an
+/// index that names something is somebody's.
+#[test]
+fn an_empty_index_without_a_marker_is_finished() {
+    let (_folder, layout) = create();
+    fs::remove_file(layout.root().join("oci-layout")).unwrap();
+    assert!(matches!(Layout::look(layout.root()), Ok(Target::Vacant)));
+    Layout::create(layout.root(), &mut nobody).unwrap();
+    assert!(matches!(Layout::look(layout.root()), Ok(Target::Layout(_))));
+    fs::remove_file(layout.root().join("oci-layout")).unwrap();
+    fs::write(layout.root().join("index.json"), r#"{"schemaVersion":2,"manifests":[{}]}"#).unwrap();
+    assert!(matches!(Layout::create(layout.root(), &mut nobody), Err(LayoutError::NotALayout { .. })));
+}
+
+/// A marker without an index is an empty layout that the next run finishes; a lost index with blobs beside it is an
+/// error, never an empty start.
 #[test]
 fn a_missing_index_is_only_empty_where_nothing_is_lost() {
     let (_folder, layout) = create();
@@ -139,7 +153,7 @@ fn an_image_is_named_only_when_it_is_whole() {
     let (proven, entry) = image(&layout, b"{\"one\":1}", "a:1");
     fs::remove_file(layout.blob_path(proven.config().digest())).unwrap();
     let refused = layout.name(&named(&proven, &entry), &mut nobody);
-    assert!(matches!(refused, Err(LayoutError::MissingBlob { .. })));
+    assert!(matches!(refused, Err(LayoutError::Vanished { .. })));
     assert!(layout.index().unwrap().entries().is_empty());
     put(&layout, b"{}");
     assert!(layout.name(&named(&proven, &entry), &mut nobody).unwrap());

@@ -124,10 +124,7 @@ pub enum TransferError {
 impl TransferError {
     /// Whether there was no room left to write.
     pub fn is_full_disk(&self) -> bool {
-        match self {
-            Self::Layout(LayoutError::Io { source, .. }) => source.kind() == io::ErrorKind::StorageFull,
-            _ => false,
-        }
+        matches!(self, Self::Layout(error) if error.is_full_disk())
     }
 
     pub(super) fn is_range_refusal(&self) -> bool {

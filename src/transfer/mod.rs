@@ -400,7 +400,16 @@ impl Engine {
             return Ok(());
         }
         let (layout, digest) = (self.layout.clone(), job.digest());
-        let opened = tokio::task::spawn_blocking(move || layout.open_blob(&digest)).await;
+        let opened = tokio::task::spawn_blocking(move || {
+            layout.open_blob(&digest).map_err(|error| match error {
+                // It was there a moment ago.
+                LayoutError::MissingBlob { digest } => {
+                    LayoutError::Vanished { path: layout.blob_path(&digest) }
+                }
+                other => other,
+            })
+        })
+        .await;
         let file = opened.map_err(|_| TransferError::Stopped)??;
         self.started(job, job.size(), Phase::Verifying);
         let followed = self.follow(at, Bytes::Committed(file, self.layout.blob_path(&digest)));

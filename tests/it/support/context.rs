@@ -28,7 +28,19 @@ pub(crate) struct TestContext {
 impl TestContext {
     /// An empty folder and an empty home.
     pub(crate) fn new() -> Self {
-        let folder = TempDir::new().unwrap();
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same in memory where the system has a folder for that: a test with hundreds of runs would wait for the disk
+    /// most of the time.
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::below(memory) } else { Self::new() }
+    }
+
+    fn below(place: &Path) -> Self {
+        let folder = TempDir::new_in(place).unwrap();
         std::fs::create_dir(folder.path().join("home")).unwrap();
         Self { folder }
     }
