@@ -31,6 +31,9 @@ mod configured;
 mod credential;
 mod document;
 mod file;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod helper;
 mod logins;
 mod resolution;

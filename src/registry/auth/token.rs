@@ -175,7 +175,7 @@ impl Token {
 
 /// The token in an answer and how much of its life is left at `now`. A `refresh_token` in it is left there: none is asked for,
 /// and credentials are what the user has configured.
-fn parse_answer(body: &[u8], now: SystemTime) -> Result<(String, Duration), &'static str> {
+pub(super) fn parse_answer(body: &[u8], now: SystemTime) -> Result<(String, Duration), &'static str> {
     #[derive(Deserialize)]
     struct Answer {
         access_token: Option<String>,
