@@ -60,3 +60,28 @@ fn corpora_are_small() {
     let bytes: usize = TARGETS.iter().flat_map(|(target, _)| inputs(target)).map(|input| input.len()).sum();
     assert!(bytes < 1 << 20, "{bytes} bytes");
 }
+
+/// The bodies are compiled here with this crate's dependencies and there with the fuzzers' own, which nothing else would
+/// notice before somebody fuzzes again.
+#[test]
+fn fuzzers_have_the_crates_that_bodies_use() {
+    let manifest = fs::read_to_string(folder().join("Cargo.toml")).unwrap();
+    let bodies = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/properties/bodies");
+    let mut used = BTreeSet::new();
+    for name in names(&bodies) {
+        let source = fs::read_to_string(bodies.join(name)).unwrap();
+        let paths = source.lines().filter_map(|line| line.strip_prefix("use "));
+        used.extend(paths.filter_map(|path| path.split([':', ';']).next()).map(str::to_owned));
+        used.extend(
+            ["httpdate", "zstd", "flate2"]
+                .into_iter()
+                .filter(|name| source.contains(&format!("{name}::")))
+                .map(str::to_owned),
+        );
+    }
+    used.retain(|name| !matches!(name.as_str(), "std" | "super" | "crate" | "self"));
+    assert!(used.len() > 6, "{used:?}");
+    for name in used {
+        assert!(manifest.contains(&format!("\n{name} = ")), "{name}");
+    }
+}

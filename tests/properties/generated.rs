@@ -82,7 +82,7 @@ fn mixed(target: &str) -> impl Strategy<Value = Vec<u8>> + use<> {
 fn every_body_holds_near_its_corpus() {
     for (target, body) in TARGETS {
         let mut runner =
-            TestRunner::new(Config { cases: 80, failure_persistence: None, ..Config::default() });
+            TestRunner::new(Config { cases: 200, failure_persistence: None, ..Config::default() });
         let outcome = runner.run(&mixed(target), |input| {
             body(&input);
             Ok(())
@@ -98,7 +98,7 @@ fn every_body_holds_near_its_corpus() {
 fn every_body_holds_for_any_bytes() {
     for (target, body) in TARGETS {
         let mut runner =
-            TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
+            TestRunner::new(Config { cases: 100, failure_persistence: None, ..Config::default() });
         let outcome = runner.run(&vec(any::<u8>(), 0..200), |input| {
             body(&input);
             Ok(())

@@ -74,7 +74,8 @@ fn check_request(challenge: &Challenge, path: Option<&str>, is_somebody: bool) {
     }
     for scope in &scopes {
         let (resource, actions) = scope.rsplit_once(':').unwrap_or((scope, ""));
-        let is_repository = resource.starts_with("repository:") || resource.starts_with("repository(");
+        let is_plugin = resource.starts_with("repository(") && resource.contains("):");
+        let is_repository = resource.starts_with("repository:") || is_plugin;
         if !is_repository {
             assert!(!is_somebody, "{scope}");
             continue;

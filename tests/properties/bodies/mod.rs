@@ -10,6 +10,7 @@ mod layers;
 mod layout;
 mod manifests;
 mod names;
+mod sparse;
 mod transport;
 
 pub use auth::{answers, auth_files, challenges};
@@ -18,6 +19,7 @@ pub use layers::{decompression, tar};
 pub use layout::{index_json, journal};
 pub use manifests::{configs, manifests, schema1};
 pub use names::{platforms, references};
+pub use sparse::sparse;
 pub use transport::{content_range, links, redirects, retry_after};
 
 use ocipull::failure::Failure;
@@ -29,7 +31,7 @@ const PAGE: char = '\u{c}';
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every body.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 19] = [
     ("answers", answers),
     ("auth_files", auth_files),
     ("challenges", challenges),
@@ -47,6 +49,7 @@ pub const TARGETS: [Target; 18] = [
     ("registries_d", registries_d),
     ("retry_after", retry_after),
     ("schema1", schema1),
+    ("sparse", sparse),
     ("tar", tar),
 ];
 
