@@ -211,10 +211,12 @@ fn check_untouched(before: &[u8], after: &str, name: &str) {
     let read = |text: &[u8]| -> Map<String, Value> { serde_json::from_slice(text).unwrap_or_default() };
     let (mut before, mut after) = (read(before), read(after.as_bytes()));
     let auths = |fields: &mut Map<String, Value>| {
-        let keys: Vec<String> =
-            fields.keys().filter(|key| key.eq_ignore_ascii_case("auths")).cloned().collect();
-        let last = keys.last().and_then(|key| fields.shift_remove(key));
-        let mut auths = match last {
+        let is_written = fields.contains_key("auths");
+        let mut keys = fields.keys();
+        let key =
+            keys.find(|key| if is_written { *key == "auths" } else { key.eq_ignore_ascii_case("auths") });
+        let read = key.cloned().and_then(|key| fields.shift_remove(&key));
+        let mut auths = match read {
             Some(Value::Object(auths)) => auths,
             _ => Map::new(),
         };
