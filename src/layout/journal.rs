@@ -44,7 +44,7 @@ pub(crate) struct Record {
     /// The process that wrote last.
     pub(crate) owner: Option<u32>,
     /// How many bytes of the journal are sound.
-    sound: u64,
+    pub(super) sound: u64,
 }
 
 impl Journal {
@@ -113,11 +113,11 @@ fn read_from(file: &mut File, digest: &Digest, size: u64) -> std::io::Result<Rec
     Ok(parse(&bytes, digest, size))
 }
 
-fn push_line(lines: &mut String, content: &str) {
+pub(super) fn push_line(lines: &mut String, content: &str) {
     let _ = writeln!(lines, "{content} {:08x}", crc32fast::hash(content.as_bytes()));
 }
 
-fn parse(bytes: &[u8], digest: &Digest, size: u64) -> Record {
+pub(super) fn parse(bytes: &[u8], digest: &Digest, size: u64) -> Record {
     let mut record = Record::default();
     let header = format!("ocipull-journal 1 {digest} {size}");
     for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {

@@ -9,6 +9,9 @@
 
 mod atomic;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod images;
 pub mod index;
 pub mod intervals;

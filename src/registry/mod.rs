@@ -33,6 +33,9 @@ mod endpoint;
 mod error;
 mod exchange;
 mod fault;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod kept;
 pub mod link;
 mod login;

@@ -39,6 +39,16 @@ impl<'de> Deserialize<'de> for Fields {
 }
 
 impl Fields {
+    /// Where the `auths` stand that `AuthFile` reads: by their very name or else by the first that differs in case, and of several
+    /// by one name the last.
+    fn auths(&self) -> Option<usize> {
+        let is_written = self.0.iter().any(|(name, _)| name == AUTHS);
+        let mut names = self.0.iter().map(|(name, _)| name);
+        let name =
+            names.find(|name| if is_written { *name == AUTHS } else { name.eq_ignore_ascii_case(AUTHS) })?;
+        self.0.iter().rposition(|(held, _)| held == name)
+    }
+
     fn to_text(&self, depth: usize) -> String {
         if self.0.is_empty() {
             return "{}".to_owned();
@@ -67,9 +77,8 @@ impl Document {
     pub(super) fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
         let text = if text.trim_ascii().is_empty() { b"{}" } else { text };
         let fields: Fields = serde_json::from_slice(text)?;
-        let auths = fields.0.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case(AUTHS));
-        let auths: Option<Fields> = match auths {
-            Some((_, value)) => serde_json::from_str(value.get())?,
+        let auths: Option<Fields> = match fields.auths() {
+            Some(at) => serde_json::from_str(fields.0[at].1.get())?,
             None => None,
         };
         Ok(Self { auths: auths.unwrap_or_default(), fields, is_changed: false })
@@ -117,8 +126,7 @@ impl Document {
             return None;
         }
         let auths = RawValue::from_string(self.auths.to_text(1)).expect("invariant: fields' text is JSON");
-        let at = self.fields.0.iter().rposition(|(name, _)| name.eq_ignore_ascii_case(AUTHS));
-        match at {
+        match self.fields.auths() {
             Some(at) => self.fields.0[at].1 = auths,
             None => self.fields.0.push((AUTHS.to_owned(), auths)),
         }
@@ -167,6 +175,23 @@ mod tests {
         document.set("r.example", &json!({}), |key| key.contains("r.example"));
         let after: Value = serde_json::from_str(&document.into_text().unwrap()).unwrap();
         assert_eq!(after, json!({"auths": {"r.example": {}, "a": {}}}));
+    }
+
+    /// Where `auths` stands several times, a login goes to those that are read, or it would be lost as soon as it is made.
+    #[test]
+    fn the_auths_that_are_read_are_edited() {
+        for before in [
+            r#"{"Auths": {}, "aUths": null}"#,
+            r#"{"auths": {}, "Auths": {}}"#,
+            r#"{"Auths": {}, "auths": {}, "AUTHS": {}}"#,
+            r#"{"Auths": {"a": {}}, "x": 1, "Auths": {}, "AUTHS": {}}"#,
+        ] {
+            let mut document = Document::parse(before.as_bytes()).unwrap();
+            document.set("r.example", &json!({"auth": "dTpw"}), |_| false);
+            let text = document.into_text().unwrap();
+            let file = AuthFile::parse(Path::new("f"), text.as_bytes(), FileForm::Auths).unwrap();
+            assert!(matches!(&file.candidates("r.example", "a")[..], [Candidate::Found(_)]), "{before}");
+        }
     }
 
     /// A file that is not there yet, or has no `auths`, gets them; nothing to do is nothing to write.

@@ -32,6 +32,9 @@ mod configured;
 mod credential;
 mod document;
 mod file;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod helper;
 mod logins;
 mod resolution;

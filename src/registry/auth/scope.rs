@@ -53,11 +53,26 @@ impl Scopes {
         self.0.iter().any(|scope| is_repository(&scope.resource))
     }
 
-    /// Adds what is not there yet.
+    /// Adds what is not there yet, as far as there is room.
     pub(super) fn extend(&mut self, others: Self) {
         for scope in others.0 {
             self.add(scope);
         }
+    }
+
+    /// Adds what must not be left out: where there is no room, the last of the others go for it.
+    pub(super) fn require(&mut self, needed: Self) {
+        let is_in =
+            |scopes: &[Scope], wanted: &Scope| scopes.iter().any(|known| known.resource == wanted.resource);
+        let new = needed.0.iter().filter(|scope| !is_in(&self.0, scope)).count();
+        let mut excess = (self.0.len() + new).saturating_sub(MOST_SCOPES);
+        for at in (0..self.0.len()).rev() {
+            if excess > 0 && !is_in(&needed.0, &self.0[at]) {
+                self.0.remove(at);
+                excess -= 1;
+            }
+        }
+        self.extend(needed);
     }
 
     fn add(&mut self, scope: Scope) {

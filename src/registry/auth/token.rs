@@ -60,7 +60,7 @@ impl TokenRequest {
         if let Some(path) = repository_path {
             scopes = Scopes::of_challenge(text("scope").unwrap_or_default(), asker);
             if !scopes.has_repository() {
-                scopes.extend(Scopes::pull(path));
+                scopes.require(Scopes::pull(path));
             }
         }
         Some(Self { realm, service: text("service").map(str::to_owned), scopes })
@@ -74,8 +74,8 @@ impl TokenRequest {
             return None;
         }
         let mut wider = self.clone();
-        wider.scopes.extend(Scopes::of_challenge(challenge.parameter("scope").unwrap_or_default(), asker));
-        wider.scopes.extend(Scopes::pull(path));
+        wider.scopes.require(Scopes::of_challenge(challenge.parameter("scope").unwrap_or_default(), asker));
+        wider.scopes.require(Scopes::pull(path));
         (wider != *self).then_some(wider)
     }
 
@@ -84,7 +84,7 @@ impl TokenRequest {
     pub(super) fn in_place_of(mut self, earlier: &Self) -> Self {
         if (&self.realm, &self.service) == (&earlier.realm, &earlier.service) {
             let newer = std::mem::replace(&mut self.scopes, earlier.scopes.clone());
-            self.scopes.extend(newer);
+            self.scopes.require(newer);
         }
         self
     }
@@ -175,7 +175,7 @@ impl Token {
 
 /// The token in an answer and how much of its life is left at `now`. A `refresh_token` in it is left there: none is asked for,
 /// and credentials are what the user has configured.
-fn parse_answer(body: &[u8], now: SystemTime) -> Result<(String, Duration), &'static str> {
+pub(super) fn parse_answer(body: &[u8], now: SystemTime) -> Result<(String, Duration), &'static str> {
     #[derive(Deserialize)]
     struct Answer {
         access_token: Option<String>,
@@ -321,6 +321,26 @@ mod tests {
         let kept =
             TokenRequest::new(&challenge("https://t/token?a=%2F+b&scope=x&c", ""), None, Asker::Nobody);
         assert_eq!(kept.unwrap().url(None).as_str(), "https://t/token?a=%2F+b&c=");
+    }
+
+    /// However much else a registry has asked for, pulling from the repository itself is asked for with it: a token without that
+    /// is of no use.
+    #[test]
+    fn there_is_always_room_for_the_repository() {
+        let own = "repository:a/b:pull".to_owned();
+        let many = |name: &str| (0..40).map(|number| format!("{name}{number}")).collect::<Vec<_>>().join(" ");
+        let words = request(&format!(r#"Bearer realm="https://t/",scope="{}""#, many("word"))).unwrap();
+        assert!(words.scopes.texts().contains(&own));
+        let others = many("repository:other:pull repository:c");
+        let others = others.replace(' ', ":pull ") + ":pull";
+        let narrow = request(r#"Bearer realm="https://t/",scope="repository:proxy/a/b:pull""#).unwrap();
+        let challenge = format!(r#"Bearer error="insufficient_scope",scope="{others}""#);
+        let wider = narrow.widened(&Challenge::parse_all([challenge])[0], "a/b", Asker::Somebody).unwrap();
+        assert!(wider.scopes.texts().contains(&own), "{:?}", wider.scopes);
+        let replaced = request(r#"Bearer realm="https://t/""#)
+            .unwrap()
+            .in_place_of(&TokenRequest { scopes: Scopes::of_challenge(&others, Asker::Somebody), ..narrow });
+        assert!(replaced.scopes.texts().contains(&own), "{:?}", replaced.scopes);
     }
 
     /// A token that was not good for enough is replaced by one for what was missing as well, where there is such a thing and it

@@ -20,7 +20,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::Environment;
+use super::{Environment, shown};
 use crate::failure::{Failure, Kind};
 use crate::text::printable;
 
@@ -214,7 +214,7 @@ fn client(certificate: &Path, key: &Path) -> Result<CertifiedKey, CertsDError> {
     let provider = rustls::crypto::ring::default_provider();
     CertifiedKey::from_der(chain, private, &provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
-            malformed(format!("it is not the key of {}", certificate.display()))
+            malformed(format!("it is not the key of {}", shown(certificate)))
         }
         error => malformed(printable(&error.to_string())),
     })
@@ -238,7 +238,7 @@ fn bytes(path: &Path) -> Result<Vec<u8>, CertsDError> {
 #[non_exhaustive]
 pub enum CertsDError {
     /// A file or folder cannot be read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}", shown(path))]
     Unreadable {
         /// Which one.
         path: PathBuf,
@@ -246,7 +246,7 @@ pub enum CertsDError {
         source: io::Error,
     },
     /// A file does not hold what its name says.
-    #[error("{} cannot be used: {reason}", path.display())]
+    #[error("{} cannot be used: {reason}", shown(path))]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -254,7 +254,7 @@ pub enum CertsDError {
         reason: String,
     },
     /// A certificate to show has no key.
-    #[error("{} is a client certificate, and its key {} is not beside it", path.display(), printable(key))]
+    #[error("{} is a client certificate, and its key {} is not beside it", shown(path), printable(key))]
     NoKey {
         /// The certificate.
         path: PathBuf,
@@ -262,7 +262,11 @@ pub enum CertsDError {
         key: String,
     },
     /// A key has no certificate.
-    #[error("{} is a client's key, and its certificate {} is not beside it", path.display(), printable(certificate))]
+    #[error(
+        "{} is a client's key, and its certificate {} is not beside it",
+        shown(path),
+        printable(certificate)
+    )]
     NoCertificate {
         /// The key.
         path: PathBuf,
@@ -327,6 +331,10 @@ mod tests {
             (
                 &["a.key", "b.key", "b.cert"],
                 "/d/a.key is a client's key, and its certificate a.cert is not beside it",
+            ),
+            (
+                &["a\u{1b}[2J.cert", "b.key", "b.cert"],
+                "/d/a\\u{1b}[2J.cert is a client certificate, and its key a\\u{1b}[2J.key is not beside it",
             ),
         ] {
             assert_eq!(listed(names), Err(expected.to_owned()));

@@ -1,6 +1,8 @@
 //! The configuration that podman, skopeo and their kin have of registries, read as they read it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::text::escape;
 
 pub mod certs_d;
 pub mod registries_conf;
@@ -39,6 +41,11 @@ impl Environment {
             home,
         }
     }
+}
+
+/// A path for a message. Names come out of folders too, and may be anything there.
+fn shown(path: &Path) -> String {
+    escape(&path.to_string_lossy())
 }
 
 #[cfg(unix)]

@@ -24,6 +24,7 @@ use url::Url;
 
 use crate::failure::{Failure, Kind};
 use crate::reference::Reference;
+use crate::registry::config::shown as shown_path;
 use crate::registry::error::shown;
 use crate::text::printable;
 
@@ -239,7 +240,7 @@ fn own_store(_home: Option<&Path>) -> Option<Url> {
 #[non_exhaustive]
 pub enum RegistriesDError {
     /// A file or the folder is there and cannot be read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}", shown_path(path))]
     Unreadable {
         /// Which one.
         path: PathBuf,
@@ -247,7 +248,7 @@ pub enum RegistriesDError {
         source: io::Error,
     },
     /// A file is not YAML, or something stands where something else must.
-    #[error("{} cannot be used: {reason}", path.display())]
+    #[error("{} cannot be used: {reason}", shown_path(path))]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -255,7 +256,7 @@ pub enum RegistriesDError {
         reason: String,
     },
     /// Two files have a `default-docker`.
-    #[error("default-docker is configured both in {} and in {}", one.display(), other.display())]
+    #[error("default-docker is configured both in {} and in {}", shown_path(one), shown_path(other))]
     DefaultTwice {
         /// One file.
         one: PathBuf,
@@ -263,7 +264,12 @@ pub enum RegistriesDError {
         other: PathBuf,
     },
     /// Two files have an entry for the same namespace.
-    #[error("\"{}\" is configured both in {} and in {}", printable(namespace), one.display(), other.display())]
+    #[error(
+        "\"{}\" is configured both in {} and in {}",
+        printable(namespace),
+        shown_path(one),
+        shown_path(other)
+    )]
     NamespaceTwice {
         /// The entry's key.
         namespace: String,
@@ -273,7 +279,7 @@ pub enum RegistriesDError {
         other: PathBuf,
     },
     /// The location of signatures is none.
-    #[error("{}: \"{url}\" is not where signatures can be read: {reason}", path.display())]
+    #[error("{}: \"{url}\" is not where signatures can be read: {reason}", shown_path(path))]
     BadUrl {
         /// The file that has it.
         path: PathBuf,

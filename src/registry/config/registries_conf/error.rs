@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::failure::{Failure, Kind};
 use crate::reference::ReferenceError;
+use crate::registry::config::shown;
 use crate::text::printable;
 
 /// Why registries.conf cannot be used, or not for a reference.
@@ -12,7 +13,7 @@ use crate::text::printable;
 #[non_exhaustive]
 pub enum RegistriesConfError {
     /// A file or folder is there and cannot be read, or was named and is not there.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}", shown(path))]
     Unreadable {
         /// Which one.
         path: PathBuf,
@@ -20,7 +21,7 @@ pub enum RegistriesConfError {
         source: io::Error,
     },
     /// A file is not TOML, or something stands where something else must.
-    #[error("{} cannot be used: line {line}, column {column}: {reason}", path.display())]
+    #[error("{} cannot be used: line {line}, column {column}: {reason}", shown(path))]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -32,13 +33,16 @@ pub enum RegistriesConfError {
         reason: String,
     },
     /// A file has the tables of version 1.
-    #[error("{} is in version 1 of its format ([registries.search] and its like), and version 2 is read", path.display())]
+    #[error(
+        "{} is in version 1 of its format ([registries.search] and its like), and version 2 is read",
+        shown(path)
+    )]
     Version1 {
         /// The file.
         path: PathBuf,
     },
     /// What a file says makes no sense.
-    #[error("{} cannot be used: {reason}", path.display())]
+    #[error("{} cannot be used: {reason}", shown(path))]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -46,7 +50,10 @@ pub enum RegistriesConfError {
         reason: String,
     },
     /// A reference is none any more with an entry's location in its beginning.
-    #[error("{} cannot be used for {reference}: its location \"{location}\" makes \"{rewritten}\" of it", path.display())]
+    #[error(
+        "{} cannot be used for {reference}: its location \"{location}\" makes \"{rewritten}\" of it",
+        shown(path)
+    )]
     Rewritten {
         /// The file with the entry.
         path: PathBuf,
@@ -60,7 +67,7 @@ pub enum RegistriesConfError {
         source: Option<ReferenceError>,
     },
     /// A host for short names cannot be one with this name.
-    #[error("the short name {name} cannot be looked for at \"{host}\", which {} names", path.display())]
+    #[error("the short name {name} cannot be looked for at \"{host}\", which {} names", shown(path))]
     SearchHost {
         /// The file with the list.
         path: PathBuf,
