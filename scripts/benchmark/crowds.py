@@ -1,8 +1,7 @@
-"""Many small images: in a layout, and as the tags of a repository."""
+"""Many small images in a layout, as the tags of one repository."""
 
 import gzip
 import hashlib
-import http.client
 import json
 
 from .images import ARCHITECTURE, END, MEDIA_TYPE, _archive
@@ -30,39 +29,16 @@ def images(count):
         yield [*layers, config, manifest], _described(manifest, "manifest.v1+json")
 
 
-def write_layout(folder, count):
-    """A layout that names them all."""
+def write_layout(folder, count, repository="crowd"):
+    """A layout that names them all, as the tags of a repository."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     entries = []
     for at, (parts, descriptor) in enumerate(images(count)):
         for part in parts:
             (blobs / hashlib.sha256(part).hexdigest()).write_bytes(part)
-        entries.append({**descriptor, "annotations": {"org.opencontainers.image.ref.name": f"image-{at}"}})
+        name = f"crowd.example/{repository}:v{at}"
+        annotations = {"org.opencontainers.image.ref.name": f"v{at}", "io.containerd.image.name": name}
+        entries.append({**descriptor, "annotations": annotations})
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
     (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-
-
-def push_tags(address, repository, count):
-    """Pushes them as the tags of a repository, over one connection."""
-    connection = http.client.HTTPConnection(address)
-
-    def ask(method, path, body=None, headers=None):
-        connection.request(method, path, body, headers or {})
-        answer = connection.getresponse()
-        answer.read()
-        if answer.status >= 300:
-            raise SystemExit(f"{method} {path}: {answer.status}")
-        return answer
-
-    pushed = set()
-    for at, (parts, descriptor) in enumerate(images(count)):
-        *blobs, manifest = parts
-        for blob in blobs:
-            digest = "sha256:" + hashlib.sha256(blob).hexdigest()
-            if digest not in pushed:
-                location = ask("POST", f"/v2/{repository}/blobs/uploads/").headers["Location"]
-                location = location.partition(address)[2] or location
-                ask("PUT", f"{location}&digest={digest}", blob, {"Content-Type": "application/octet-stream"})
-                pushed.add(digest)
-        ask("PUT", f"/v2/{repository}/manifests/v{at}", manifest, {"Content-Type": descriptor["mediaType"]})

@@ -52,6 +52,16 @@ def registry(folder, host="127.0.0.1", within=()):
         yield _wait_for(lambda: pattern.search(log.read_text()), process, "docker-registry", log).group(1)
 
 
+@contextmanager
+def serve(ocipull, layout):
+    """A layout over the distribution API, by ocipull itself; gives its address."""
+    command = [ocipull, "serve", layout, "--listen", "127.0.0.1:0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    with _stopping(process):
+        said = re.search(r"http://(\S+)", process.stdout.readline())
+        yield said.group(1) if said else sys.exit("ocipull serve does not start")
+
+
 def _free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

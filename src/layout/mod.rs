@@ -18,6 +18,7 @@ pub mod intervals;
 mod journal;
 mod lock;
 mod naming;
+mod recent;
 mod referrers;
 mod replace;
 mod signatures;
@@ -299,13 +300,11 @@ impl Layout {
     ///
     /// # Errors
     /// [`LayoutError::Unreadable`]; it is never treated as empty.
-    pub fn index(&self) -> Result<IndexDocument, LayoutError> {
+    pub fn index(&self) -> Result<Arc<IndexDocument>, LayoutError> {
         let path = self.index_path();
         match read_capped(&path, INDEX_CAP)? {
-            Some(bytes) => {
-                IndexDocument::parse(&bytes).map_err(|reason| LayoutError::unreadable(&path, reason))
-            }
-            None if self.has_no_blobs()? => Ok(IndexDocument::empty()),
+            Some(bytes) => recent::parse(bytes).map_err(|reason| LayoutError::unreadable(&path, reason)),
+            None if self.has_no_blobs()? => Ok(Arc::new(IndexDocument::empty())),
             None => {
                 Err(LayoutError::unreadable(&path, "the file is missing although the layout holds blobs"))
             }

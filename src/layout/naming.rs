@@ -1,9 +1,10 @@
 //! The last write of a commit: `index.json` names what is proven.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::index::{self, IndexDocument, NewEntry, PutError};
-use super::{Layout, LayoutError, atomic};
+use super::{Layout, LayoutError, atomic, recent};
 use crate::digest::Digest;
 use crate::verify::Proven;
 
@@ -50,7 +51,7 @@ impl Layout {
             }
         }
         self.still_stands()?;
-        let mut index = self.index()?;
+        let mut index = Arc::unwrap_or_clone(self.index()?);
         if !holds(&index) {
             return Err(LayoutError::EntryChanged { path: self.root.to_path_buf() });
         }
@@ -65,6 +66,7 @@ impl Layout {
         let changes = after != before || !self.index_path().exists();
         if changes {
             atomic::write_file(&self.index_path(), &self.staging_folder().join("new"), &after)?;
+            recent::remember(after, Arc::new(index));
         }
         drop(lock);
         Ok(changes)

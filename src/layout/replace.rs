@@ -5,6 +5,7 @@
 //! content stays as it was, byte for byte.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::index::{Entry, IndexDocument, SOURCE_DIGEST};
 use super::{Layout, LayoutError, atomic};
@@ -48,7 +49,7 @@ impl Layout {
             self.still_holds(&digest, size)?;
         }
         self.still_stands()?;
-        let mut index = self.index()?;
+        let mut index = Arc::unwrap_or_clone(self.index()?);
         let before = index.to_bytes();
         for Replacement { old, new, .. } in replacements {
             let replaced = index.replace(old, new).map_err(|error| {

@@ -270,7 +270,7 @@ impl<'a> Mending<'a> {
         }
         let Some(name) = made.name.clone() else { return Ok(Vec::new()) };
         let layout = layout.clone();
-        let list = blocking(move || remake::list(&layout, &layout.index()?, &name)).await;
+        let list = blocking(move || remake::list(&layout, layout.index()?.as_ref(), &name)).await;
         Ok(list.unwrap_or(Err(crate::fetch::FetchError::Worker))?.into_iter().collect())
     }
 }

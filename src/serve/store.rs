@@ -27,7 +27,7 @@ impl Store {
     /// Reads the layout's names.
     pub(super) fn new(layout: Layout) -> Result<Self, LayoutError> {
         let stamp = stamp(&layout);
-        let catalog = Catalog::new(&layout.index()?, layout.root());
+        let catalog = Catalog::new(layout.index()?.as_ref(), layout.root());
         Ok(Self { layout, known: Mutex::new((stamp, Arc::new(catalog))) })
     }
 
