@@ -29,12 +29,11 @@ struct Layer {
 impl Layer {
     fn wanted() -> Self {
         let named = std::env::var_os("OCIPULL_BENCH_LAYER").map(PathBuf::from);
-        let (path, made) = match named {
-            Some(path) => (path, None),
-            None => {
-                let file = made().expect("a temporary file can be written");
-                (file.path().to_owned(), Some(file))
-            }
+        let (path, made) = if let Some(path) = named {
+            (path, None)
+        } else {
+            let file = made().expect("a temporary file can be written");
+            (file.path().to_owned(), Some(file))
         };
         let mut hasher = Algorithm::Sha256.hasher();
         let mut file = File::open(&path).expect("the layer can be read");

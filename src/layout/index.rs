@@ -5,6 +5,7 @@
 //! keeps the fields and annotations that are not ours.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
@@ -51,9 +52,12 @@ pub struct IndexDocument {
     entries: Vec<Entry>,
 }
 
-/// One entry of `manifests`.
+/// One entry of `manifests`. Cheap to clone, so that an index of thousands can be edited again and again.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct Entry(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     raw: Box<RawValue>,
     descriptor: Result<Descriptor, ManifestError>,
     full_name: Option<String>,
@@ -148,7 +152,7 @@ impl Entry {
             name.filter(|name| !name.is_empty())
         };
         let (full_name, ref_name) = (name(FULL_NAME), name(REF_NAME));
-        Self { raw, descriptor, full_name, ref_name }
+        Self(Arc::new(Parts { raw, descriptor, full_name, ref_name }))
     }
 
     fn of_text(json: String) -> Self {
@@ -160,17 +164,17 @@ impl Entry {
     /// # Errors
     /// [`ManifestError`] when another tool wrote something that is no descriptor. Such an entry is kept as it is.
     pub fn descriptor(&self) -> Result<&Descriptor, &ManifestError> {
-        self.descriptor.as_ref()
+        self.0.descriptor.as_ref()
     }
 
     /// The short name, `org.opencontainers.image.ref.name`; also of an entry that is no descriptor.
     pub fn ref_name(&self) -> Option<&str> {
-        self.ref_name.as_deref()
+        self.0.ref_name.as_deref()
     }
 
     /// The full canonical name, `io.containerd.image.name`; also of an entry that is no descriptor.
     pub fn full_name(&self) -> Option<&str> {
-        self.full_name.as_deref()
+        self.0.full_name.as_deref()
     }
 
     /// Whether the new entry stands for all that this one stands for.
@@ -180,15 +184,17 @@ impl Entry {
 
     /// Whether it is one platform of what the new entry has as an index.
     fn is_covered_by(&self, new: &NewEntry) -> bool {
-        let Ok(held) = &self.descriptor else { return false };
+        let Ok(held) = &self.0.descriptor else { return false };
+        if self.full_name().is_none() || self.full_name() != new.annotation(FULL_NAME) {
+            return false;
+        }
         let Some(platform) = held.platform.as_ref().map(Platform::normalize) else { return false };
-        let same_name = self.full_name().is_some() && self.full_name() == new.annotation(FULL_NAME);
-        same_name && new.covers.iter().any(|covered| covered.normalize() == platform)
+        new.covers.iter().any(|covered| covered.normalize() == platform)
     }
 
     /// Whether both are the same image for the same platform, as it was asked for or as it was found.
     fn is_same_as(&self, new: &Descriptor) -> bool {
-        let Ok(held) = &self.descriptor else { return false };
+        let Ok(held) = &self.0.descriptor else { return false };
         match (self.full_name(), new.annotations.get(FULL_NAME)) {
             (Some(name), Some(wanted)) => {
                 name == wanted && (same_platform(held, new) || was_index_of(held, new))
@@ -205,7 +211,7 @@ impl Entry {
     }
 
     fn relation_to(&self, new: &NewEntry) -> Relation {
-        match &self.descriptor {
+        match &self.0.descriptor {
             Ok(held) if self.full_name() == new.annotation(FULL_NAME) => {
                 if held.media_type.is_index() {
                     Relation::ItsIndex
@@ -218,7 +224,7 @@ impl Entry {
     }
 
     fn shown(&self) -> String {
-        let Ok(descriptor) = &self.descriptor else { return "an entry that is no descriptor".to_owned() };
+        let Ok(descriptor) = &self.0.descriptor else { return "an entry that is no descriptor".to_owned() };
         let name = self.full_name().map_or_else(|| descriptor.digest.to_string(), crate::text::printable);
         match &descriptor.platform {
             Some(platform) => format!("{name} ({})", crate::text::printable(&platform.to_string())),
@@ -328,7 +334,7 @@ impl IndexDocument {
         for at in same.iter().rev() {
             keep_counting(&self.entries[*at], &mut new.descriptor, &extent);
         }
-        let held = same.first().map_or("{}", |first| self.entries[*first].raw.get());
+        let held = same.first().map_or("{}", |first| self.entries[*first].0.raw.get());
         let entry = Entry::of_text(edit::laid_over(held, &new.descriptor, is_ours).map_err(PutError::Entry)?);
         for (at, entry) in released {
             self.entries[at] = entry;
@@ -352,10 +358,10 @@ impl IndexDocument {
     /// [`ManifestError`] when the entry is no descriptor.
     pub fn replace(&mut self, old: &Entry, new: &Descriptor) -> Result<bool, ManifestError> {
         let source = old.descriptor().map_err(Clone::clone)?.digest.to_string();
-        let Some(entry) = self.entries.iter_mut().find(|entry| entry.raw.get() == old.raw.get()) else {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.0.raw.get() == old.0.raw.get()) else {
             return Ok(false);
         };
-        let json = relabelled(entry.raw.get(), new, (SOURCE_DIGEST, &source))?;
+        let json = relabelled(entry.0.raw.get(), new, (SOURCE_DIGEST, &source))?;
         *entry = Entry::of_text(json);
         Ok(true)
     }
@@ -366,7 +372,7 @@ impl IndexDocument {
         let others = self.entries.iter().enumerate();
         let others = others.filter(|(_, entry)| entry.ref_name() == wanted && !entry.gives_way_to(new));
         let without = |(at, entry): (usize, &Entry)| {
-            let json = edit::without_annotation(entry.raw.get(), REF_NAME).map_err(PutError::Entry)?;
+            let json = edit::without_annotation(entry.0.raw.get(), REF_NAME).map_err(PutError::Entry)?;
             Ok((at, Entry::of_text(json)))
         };
         others.map(without).collect()
@@ -429,7 +435,7 @@ pub fn listed_platforms(text: &str) -> Vec<&str> {
 
 impl Serialize for IndexDocument {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let entries: Vec<&RawValue> = self.entries.iter().map(|entry| &*entry.raw).collect();
+        let entries: Vec<&RawValue> = self.entries.iter().map(|entry| &*entry.0.raw).collect();
         let mut map = serializer.serialize_map(Some(self.fields.len()))?;
         for (key, value) in &self.fields {
             if key == "manifests" {
@@ -775,7 +781,7 @@ mod tests {
         index.put(&NewEntry::new(new, Conflict::TakeOver), |_| Extent::Whole).unwrap();
         assert_eq!(names(&index), [(None, None), (Some("h.io/a:1"), Some("1"))]);
         assert_eq!(
-            index.entries()[0].raw.get(),
+            index.entries()[0].0.raw.get(),
             r#"{"x":1e999,"digest":"sha384:aa","size":5,"annotations":{"y":"\ud800"}}"#
         );
     }
@@ -875,7 +881,7 @@ mod tests {
                     index.replace(&old, &Descriptor::new(MediaType::OCI_MANIFEST, Digest::sha256(b"c"), 1)).unwrap();
                 }
             }
-            let written = index.entries()[0].raw.get();
+            let written = index.entries()[0].0.raw.get();
             for kept in fields.iter().chain(&notes).map(String::as_str).chain([r#""y": 1.10"#]) {
                 prop_assert!(written.contains(kept), "{} in {}", kept, written);
             }

@@ -37,6 +37,7 @@ pub enum Existing {
 /// What came of trying to stage a blob.
 #[derive(Debug)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "there is one a blob, and it is taken apart at once")]
 pub enum Staging {
     /// This process fills it now.
     Ready(StagedBlob),

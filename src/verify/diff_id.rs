@@ -110,7 +110,7 @@ impl Uncompressed {
     /// # Errors
     /// [`DecodeError::HashingThread`].
     pub(super) fn room(&mut self) -> Result<&mut [u8], DecodeError> {
-        Ok(self.lane.room()?)
+        self.lane.room()
     }
 
     /// Takes in the first `written` bytes of the room.

@@ -318,7 +318,7 @@ mod tests {
     fn moving_keeps_the_order() {
         let bytes: Vec<u8> = (0..=250).cycle().take(3 * BUFFER).collect();
         let mut lane = lane(Hashing::Inline);
-        lane.update(&bytes[..BUFFER + 1]).unwrap();
+        lane.update(&bytes[..=BUFFER]).unwrap();
         lane.move_to_thread();
         assert!(lane.is_on_thread());
         lane.update(&bytes[BUFFER + 1..]).unwrap();
