@@ -37,10 +37,15 @@ def run(command, home, within_shell=False):
     environment = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
     peak, files = [0.0], [0]
 
-    # Not getrusage: its figure starts with the memory of this script, out of which the command is forked.
+    own = Path("/proc/self/comm").read_text()
+
+    # Not getrusage: its figure starts with the memory of this script, out of which the command is forked. For a moment
+    # that is so here, too.
     def watch(process):
         while True:
             try:
+                if (process / "comm").read_text() == own:
+                    continue
                 status = (process / "status").read_text()
                 peak[0] = max(peak[0], int(re.search(r"VmHWM:\s+(\d+)", status).group(1)) / 1024)
                 files[0] = max(files[0], len(os.listdir(process / "fd")))

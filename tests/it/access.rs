@@ -377,7 +377,8 @@ fn one_login_is_not_for_two_registries() {
     assert_eq!((one.requests().len(), other.requests().len()), (0, 0));
 }
 
-/// A token service that fails for a while is asked again; one that gives no token is exit 4.
+/// A token service that fails for a while is asked again; one that gives no token is exit 4, and one that sends more than such a
+/// document may have exit 6, as for any other.
 #[test]
 fn token_services_fail_too() {
     let registry = FaultRegistry::builder().token_auth().start();
@@ -387,10 +388,10 @@ fn token_services_fail_too() {
     context.fetch(&registry, &pushed).success();
     check_layout(&context.out());
     let too_big = format!("{{\"token\":\"{}\"}}", "x".repeat(2 * MIB));
-    for body in ["{}", "no json", "{\"token\":\"a\\nb\"}", &too_big] {
+    for (body, code) in [("{}", 4), ("no json", 4), ("{\"token\":\"a\\nb\"}", 4), (&*too_big, 6)] {
         registry.on_token().always(Fault::StatusWith { status: 200, headers: Vec::new(), body: body.into() });
         let context = TestContext::new();
-        context.fetch(&registry, &pushed).fails_with(4);
+        context.fetch(&registry, &pushed).fails_with(code);
         assert!(!context.out().exists());
         registry.mend();
     }

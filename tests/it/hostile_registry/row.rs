@@ -332,6 +332,10 @@ fn watch(
 /// The most memory that a process had up to now, in KiB; 0 where the system does not tell.
 fn memory_peak(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    // For a moment it still is this process, with this one's memory.
+    if !status.starts_with("Name:\tocipull\n") {
+        return 0;
+    }
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
 }
