@@ -175,6 +175,8 @@ fn is_without_name(before: &str, after: &str) -> bool {
                         inner.map(|(inner, value)| (format!("{key} {inner}"), value.get().to_owned())),
                     );
                 }
+                // Keys that are no text to a plain reader make it no judge.
+                Err(_) if value.get().starts_with('{') => parts.push((key, "an object".to_owned())),
                 Err(_) => parts.push((key, value.get().to_owned())),
             }
         }
