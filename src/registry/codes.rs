@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::keyed::Keyed;
 use crate::text::printable;
 
 /// One entry of a registry's error body (distribution spec, "Error Codes").
@@ -59,7 +60,7 @@ impl Code {
             Value::String(text) => printable(text),
             other => printable(&other.to_string()),
         };
-        let entry = Entry::deserialize(entry).ok()?;
+        let Keyed(entry) = Keyed::<Entry>::deserialize(entry).ok()?;
         let is_empty = |value: &Value| match value {
             Value::Null => true,
             Value::String(text) => text.is_empty(),
@@ -91,7 +92,7 @@ mod tests {
             (r#"{"errors":[{"code":"A"},{"message":"b"}]}"#, &["A", "b"]),
             (r#"{"errors":[{"code":404,"message":null,"detail":[]}]}"#, &["404"]),
             (r#"{"errors":[{"code":"A","message":"x\u001b[2J"}]}"#, &["A: x\\u{1b}[2J"]),
-            (r#"{"errors":["text"]}"#, &[]),
+            (r#"{"errors":["text", ["A", "b"]]}"#, &[]),
             (r#"{"error":"invalid_grant","error_description":"expired"}"#, &["invalid_grant: expired"]),
             (r#"{"details":"incorrect username or password"}"#, &["incorrect username or password"]),
             ("<html>502</html>", &[]),

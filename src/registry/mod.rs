@@ -37,6 +37,7 @@ mod fault;
 #[doc(hidden)]
 pub mod fuzzing;
 mod kept;
+mod keyed;
 pub mod link;
 mod login;
 mod meaning;

@@ -21,6 +21,7 @@ use super::attempt::{Attempt, Found};
 use super::auth;
 use super::error::{About, RegistryError, shown};
 use super::exchange::{Ask, Identity};
+use super::keyed::Keyed;
 use super::retry::Budget;
 use super::route::Target;
 use super::{Notice, Registry};
@@ -234,7 +235,7 @@ fn read_file(path: &std::path::Path) -> std::io::Result<Option<Vec<u8>>> {
 #[derive(Deserialize)]
 struct List {
     #[serde(default)]
-    signatures: Option<Vec<Listed>>,
+    signatures: Option<Vec<Keyed<Listed>>>,
 }
 
 #[derive(Deserialize)]
@@ -249,9 +250,11 @@ struct Listed {
 
 /// The signatures in the extension's answer, of the one form that is defined.
 fn listed(document: &[u8]) -> Result<Vec<Bytes>, String> {
-    let list: List = serde_json::from_slice(document).map_err(|error| printable(&error.to_string()))?;
+    let Keyed(list): Keyed<List> =
+        serde_json::from_slice(document).map_err(|error| printable(&error.to_string()))?;
     let is_atomic = |listed: &Listed| listed.version == 2 && listed.kind == "atomic";
-    let contents = list.signatures.unwrap_or_default().into_iter().filter(is_atomic);
+    let listed = list.signatures.unwrap_or_default().into_iter().map(|Keyed(listed)| listed);
+    let contents = listed.filter(is_atomic);
     let contents = contents.filter_map(|listed| listed.content).filter(|content| !content.is_empty());
     let decoded = contents.map(|content| STANDARD.decode(content).map(Bytes::from));
     decoded.collect::<Result<_, _>>().map_err(|error| format!("a signature is not base64: {error}"))
@@ -286,7 +289,7 @@ mod tests {
     #[test]
     fn lists_of_the_extension() {
         let one = r#"{"schemaVersion":2,"name":"sha256:00@11","type":"atomic","content":"YWJj"}"#;
-        let cases: [(&str, Result<&[&str], &str>); 10] = [
+        let cases: [(&str, Result<&[&str], &str>); 12] = [
             (r"{}", Ok(&[])),
             (r#"{"signatures":null}"#, Ok(&[])),
             (&format!(r#"{{"signatures":[{one},{one}],"other":1}}"#), Ok(&["abc", "abc"])),
@@ -295,6 +298,8 @@ mod tests {
             (r#"{"signatures":[{"schemaVersion":2,"type":"atomic"}]}"#, Ok(&[])),
             (r#"{"signatures":[{"schemaVersion":2,"type":"atomic","content":"!"}]}"#, Err("base64")),
             (r#"{"signatures":{}}"#, Err("line 1")),
+            (r#"{"signatures":[[2,"atomic","YWJj"]]}"#, Err("line 1")),
+            (&format!("[[{one}]]"), Err("line 1")),
             ("<html>", Err("line 1")),
             ("", Err("EOF")),
         ];

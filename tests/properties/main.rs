@@ -1,5 +1,6 @@
-//! Properties of the public API's pure parts under random input. In the modules' own tests stand those that need what is
-//! not public: byte intervals, schedules, decoders.
+//! Properties of pure parts under random input. `bodies` has those that the fuzzers in `fuzz/` share, `generated` gives them
+//! structured input and `corpus` what fuzzers have found. Schedules and decoders, which are not public, have theirs in their
+//! own modules' tests.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test, and the line says enough")]
 

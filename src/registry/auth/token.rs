@@ -18,6 +18,7 @@ use url::form_urlencoded::Serializer;
 
 use super::challenge::Challenge;
 use super::scope::{Asker, Scopes};
+use crate::registry::keyed::Keyed;
 
 /// The longest answer of a token service.
 pub(super) const ANSWER_CAP: u64 = 1 << 20;
@@ -185,7 +186,8 @@ pub(super) fn parse_answer(body: &[u8], now: SystemTime) -> Result<(String, Dura
         #[serde(default)]
         issued_at: Value,
     }
-    let answer: Answer = serde_json::from_slice(body).map_err(|_| "it is not the JSON of a token")?;
+    let Keyed(answer): Keyed<Answer> =
+        serde_json::from_slice(body).map_err(|_| "it is not the JSON of a token")?;
     let filled = |text: &String| !text.is_empty();
     let text = answer
         .access_token
@@ -415,6 +417,7 @@ mod tests {
             (r#"{"access_token":"a","refresh_token":"r","token_type":"Bearer","scope":"x"}"#, Ok(("a", 60))),
             (r#"{"token":5}"#, Err("it is not the JSON of a token")),
             (r#"["t"]"#, Err("it is not the JSON of a token")),
+            (r#"["a", "t", 300]"#, Err("it is not the JSON of a token")),
             ("<!DOCTYPE html><html>Log in</html>", Err("it is not the JSON of a token")),
             ("", Err("it is not the JSON of a token")),
             (r#"{"token":"a\r\nX: y"}"#, Err("the token cannot be part of a header")),

@@ -375,6 +375,16 @@ mod tests {
         assert_eq!(lookaside(&missing, "alpine"), None);
     }
 
+    /// A list is no entry, as it is none to any other tool: its values would be fields by their places.
+    #[test]
+    fn lists_are_no_entries() {
+        for text in
+            ["docker: {quay.io: ['https://s.example/']}", "default-docker: ['https://s.example/']", "[{}]"]
+        {
+            assert!(matches!(merged(&[text]), Err(RegistriesDError::Malformed { .. })), "{text}");
+        }
+    }
+
     /// Two answers to one question are an error that names both files; a file that cannot be understood is one that
     /// says where.
     #[test]

@@ -10,7 +10,6 @@ use ocipull::layout::index::{
 use ocipull::manifest::{Descriptor, MediaType};
 use ocipull::platform::Platform;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use super::{PAGE, assert_fit, assert_shown, text};
 
@@ -163,23 +162,29 @@ fn check_new(entry: &Entry, new: &NewEntry, is_taken: bool) {
     }
 }
 
-/// Whether the second is the first without its short name.
+/// Whether the second is the first without its short name, all else as it is written.
 fn is_without_name(before: &str, after: &str) -> bool {
-    let without = |json: &str| {
-        let mut value: Map<String, Value> = serde_json::from_str(json).ok()?;
-        for (key, annotations) in &mut value {
-            if let (true, Value::Object(annotations)) = (key.eq_ignore_ascii_case("annotations"), annotations)
-            {
-                annotations.shift_remove(REF_NAME);
+    let without = |json: &str| -> Option<Vec<(String, String)>> {
+        let mut parts = Vec::new();
+        for (key, value) in serde_json::from_str::<Members>(json).ok()? {
+            match serde_json::from_str::<Members>(value.get()) {
+                Ok(inner) => {
+                    parts.push((key.clone(), "an object".to_owned()));
+                    let inner = inner.into_iter().filter(|(inner, _)| inner != REF_NAME);
+                    parts.extend(
+                        inner.map(|(inner, value)| (format!("{key} {inner}"), value.get().to_owned())),
+                    );
+                }
+                // Keys that are no text to a plain reader make it no judge.
+                Err(_) if value.get().starts_with('{') => parts.push((key, "an object".to_owned())),
+                Err(_) => parts.push((key, value.get().to_owned())),
             }
         }
-        Some(value)
+        Some(parts)
     };
-    let has_none =
-        !IndexDocument::parse(format!(r#"{{"schemaVersion":2,"manifests":[{after}]}}"#).as_bytes())
-            .is_ok_and(|document| document.entries()[0].ref_name().is_some());
-    // Numbers that are none to a plain reader make it no judge.
-    has_none && (without(before).is_none() || without(before) == without(after))
+    let alone = format!(r#"{{"schemaVersion":2,"manifests":[{after}]}}"#);
+    let has_name = |document: IndexDocument| document.entries()[0].ref_name().is_some();
+    !IndexDocument::parse(alone.as_bytes()).is_ok_and(has_name) && without(before) == without(after)
 }
 
 fn check_replacement(document: &mut IndexDocument, pick: usize, new: &Descriptor) {

@@ -61,6 +61,9 @@ pub fn links(data: &[u8]) {
     let Some(text) = text(data) else { return };
     let mut lines = text.lines();
     let Some(Ok(base)) = lines.next().map(Url::parse) else { return };
+    if !matches!(base.scheme(), "http" | "https") {
+        return;
+    }
     let values: Vec<&str> = lines.collect();
     let Some(next) = link::next(&values, &base) else {
         assert!(values.iter().all(|value| link::next([value], &base).is_none()));

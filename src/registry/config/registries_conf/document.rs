@@ -12,6 +12,7 @@ use super::error::RegistriesConfError;
 use super::short_names::{self, Aliases, Mode};
 use super::{Entry, Location, Mirror, Use};
 use crate::reference::Reference;
+use crate::registry::keyed::Keyed;
 use crate::text::printable;
 
 /// What a file says. What it does not mention is `None`, which is not the same as an empty list.
@@ -27,7 +28,7 @@ pub(super) struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 struct Document {
-    registry: Vec<RegistryTable>,
+    registry: Vec<Keyed<RegistryTable>>,
     unqualified_search_registries: Option<Vec<String>>,
     credential_helpers: Option<Vec<String>>,
     short_name_mode: String,
@@ -45,7 +46,7 @@ struct RegistryTable {
     blocked: bool,
     mirror_by_digest_only: bool,
     pull_from_mirror: String,
-    mirror: Vec<MirrorTable>,
+    mirror: Vec<Keyed<MirrorTable>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -118,9 +119,9 @@ fn read(path: &Path, text: &str) -> Result<Document, RegistriesConfError> {
 
 /// The entries, one a prefix: the first of a file counts. Entries for one location must agree on whether it may be asked
 /// and how, or which one counts would depend on their order.
-fn entries(tables: &[RegistryTable], path: &Path) -> Result<Vec<Entry>, String> {
+fn entries(tables: &[Keyed<RegistryTable>], path: &Path) -> Result<Vec<Entry>, String> {
     let mut entries: Vec<Entry> = Vec::new();
-    for table in tables {
+    for Keyed(table) in tables {
         entries.push(entry(table, path)?);
     }
     let mut seen: BTreeMap<&str, &Entry> = BTreeMap::new();
@@ -168,7 +169,7 @@ fn entry(table: &RegistryTable, path: &Path) -> Result<Entry, String> {
         ));
     }
     let default = if table.mirror_by_digest_only { Use::Digests } else { Use::Everything };
-    let mirrors = table.mirror.iter().map(|mirror| {
+    let mirrors = table.mirror.iter().map(|Keyed(mirror)| {
         if table.mirror_by_digest_only && !mirror.pull_from_mirror.is_empty() {
             return Err(format!(
                 "the registry \"{}\" has mirror-by-digest-only, and its mirror \"{}\" has pull-from-mirror: only one of them may stand",
