@@ -2,7 +2,7 @@
 //!
 //! Inflating takes some three times as long as hashing what comes out of it. While there are layers for all cores that is
 //! no matter; the last or only layer is done sooner when another core hashes it. So a [`Lane`] may move to a thread midway, as
-//! soon as a core has nothing to do ([`SpareCores`]). Memory is bounded: one buffer here, four with a thread, each of
+//! soon as a core has nothing to do ([`SpareCores`]). Memory is bounded: one buffer here, three with a thread, each of
 //! [`BUFFER`] bytes, and no more threads than cores.
 
 use std::io;
@@ -15,10 +15,10 @@ use super::decompress::DecodeError;
 use crate::digest::Hasher;
 
 /// Large enough that handing a buffer to the thread costs nothing beside hashing it, small enough for the cache.
-pub(super) const BUFFER: usize = 64 * 1024;
+pub(super) const BUFFER: usize = 128 * 1024;
 
-/// How many buffers the two threads pass around: one being filled, one being hashed, two between them.
-const BUFFERS: usize = 4;
+/// How many buffers the two threads pass around: one being filled, one being hashed, one between them.
+const BUFFERS: usize = 3;
 
 /// Where bytes are hashed.
 #[derive(Debug, Clone, Default)]
