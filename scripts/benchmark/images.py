@@ -15,8 +15,16 @@ from pathlib import Path
 
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 MEDIA_TYPE = "application/vnd.oci.image."
-LARGE = ["libllvm14", "golang-1.19-src", "openjdk-17-jre-headless", "libreoffice-core", "llvm-14-dev", "chromium"]
-SMALL = ["busybox-static", "libicu72", "golang-1.19-src"]
+# A layer each; the last is the large one that most images have.
+LARGE = [
+    ["libllvm14"],
+    ["golang-1.19-src"],
+    ["libreoffice-core"],
+    ["llvm-14-dev"],
+    ["qemu-system-x86"],
+    ["openjdk-17-jre-headless", "chromium"],
+]
+SMALL = [["busybox-static"], ["libicu72"], ["golang-1.19-src"]]
 # What a tar archive ends with.
 END = bytes(1024)
 BLOCK = 1 << 20
@@ -55,12 +63,18 @@ class Images:
         self.size = "small" if small else "large"
 
     def six(self, compression="gzip"):
-        """A layer a package."""
-        return self._image(f"packages-{compression}", compression, lambda: ([stream(part)] for part in self._files()))
+        """Six layers of one or two packages each."""
+        def layers():
+            return ([stream(self._package(name)) for name in names] for names in self.packages)
+
+        return self._image(f"packages-{compression}", compression, layers)
 
     def one(self, compression="gzip"):
         """All packages in one layer."""
-        return self._image(f"one-{compression}", compression, lambda: [[stream(part) for part in self._files()]])
+        def layers():
+            return [[stream(self._package(name)) for names in self.packages for name in names]]
+
+        return self._image(f"one-{compression}", compression, layers)
 
     def many(self, count=120):
         """Many small layers, each a file of source text."""
@@ -73,9 +87,6 @@ class Images:
     def zeros(self, mebibytes, compression):
         """One layer of a file that is mostly zeros with some noise in each MiB: large on disk, quick to make."""
         return self._image(f"zeros-{mebibytes}-{compression}", compression, lambda: [[_Zeros(mebibytes)]])
-
-    def _files(self):
-        return (self._package(package) for package in self.packages)
 
     def _package(self, name):
         """The archive of a package."""
