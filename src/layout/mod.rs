@@ -36,7 +36,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::manifest::{Descriptor, Manifest};
 use crate::verify;
 
-pub(crate) use atomic::read_at;
+pub(crate) use atomic::{is_still_at, read_at};
 pub use error::{LayoutError, Operation};
 pub use images::{Contents, ImageSummary};
 pub(crate) use referrers::cosign_type;

@@ -382,3 +382,53 @@ fn allocated(metadata: &std::fs::Metadata) -> u64 {
         metadata.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn staged(folder: &Path, bytes: &[u8]) -> StagedBlob {
+        let layout = Layout::create(folder, &mut |_| {}).unwrap();
+        let (digest, size) = (Digest::sha256(bytes), bytes.len() as u64);
+        match StagedBlob::stage(&layout, &digest, size, Existing::Keep).unwrap() {
+            Staging::Ready(staged) => staged,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The disk is set to work once for so many bytes, and for what is left when the blob is all there; not for a little.
+    #[test]
+    fn written_bytes_are_sent_to_the_disk_in_portions() {
+        let folder = tempfile::tempdir().unwrap();
+        let staged = staged(&folder.path().join("out"), &[0; 100]);
+        let written = |bytes: u64| staged.written.fetch_add(bytes, Ordering::Relaxed);
+        written(WRITE_BACK - 1);
+        assert!(!staged.is_write_back_due(false));
+        written(1);
+        assert!(staged.is_write_back_due(false));
+        written(WRITE_BACK);
+        assert!(!staged.is_write_back_due(false), "one at a time");
+        staged.write_back();
+        assert!(!staged.is_write_back_due(true), "what came meanwhile was sent too");
+        written(WORTH_WRITING_BACK);
+        assert!(!staged.is_write_back_due(false));
+        assert!(staged.is_write_back_due(true));
+    }
+
+    /// An error on the way to the disk is told once by the kernel, and a later fsync would be a success: the blob does not get
+    /// its name, and what was staged goes.
+    #[test]
+    fn what_could_not_be_written_back_is_not_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = [7; 100];
+        let staged = staged(&folder.path().join("out"), &bytes);
+        staged.write_at(&bytes, 0).unwrap();
+        *staged.durable.lock().unwrap() =
+            Err(LayoutError::io(Operation::Sync, &staged.path, std::io::ErrorKind::StorageFull.into()));
+        staged.write_back();
+        let error = staged.commit(&crate::verify::verify_bytes(&bytes, staged.digest).unwrap()).unwrap_err();
+        assert!(error.is_full_disk(), "{error}");
+        assert!(!staged.path.exists() && !staged.journal_path.exists());
+        assert!(!staged.layout.blob_path(&staged.digest).exists());
+    }
+}

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::error::TransferError;
 use super::follow::{Bytes, Unproven, Verdict};
 use super::segment::Schedule;
-use super::{Done, Engine, Job, Outcome};
+use super::{Done, Engine, Job, Judged, Outcome};
 use crate::layout::{Existing, LayoutError, StagedBlob};
 use crate::progress::Event;
 use crate::verify::{DiffId, ProvenBlob, VerifyError};
@@ -140,7 +140,11 @@ impl Engine {
             let origin = format!("what the layout holds as blob {}", job.digest());
             return Err(TransferError::Unproven { origin, source: error });
         }
-        (state.existing, state.followed, state.outcome) = (Existing::Replace, None, Outcome::Downloaded);
+        (state.existing, state.outcome) = (Existing::Replace, Outcome::Downloaded);
+        let followed = state.followed.take();
+        if let (Judged::Nothing, Some(followed)) = (&state.judged, followed) {
+            state.judged = Judged::Bad(followed);
+        }
         drop(state);
         self.reporter.report(Event::Warning {
             message: format!("the layout's blob {} is bad and is downloaded again: {error}", job.digest()),

@@ -78,6 +78,14 @@ struct State {
 }
 
 impl Followed {
+    /// Whether the file that was read is still the one at its path.
+    pub(super) fn is_still_there(&self) -> Result<bool, LayoutError> {
+        match &self.bytes {
+            Bytes::Staged(_) => Ok(true),
+            Bytes::Committed(file, path) => crate::layout::is_still_at(file, path),
+        }
+    }
+
     pub(super) fn new(
         task: usize,
         round: u32,

@@ -173,20 +173,26 @@ struct JobState {
     /// How many of its places had been given up when the round began.
     struck: usize,
     announced: bool,
-    waiting: Waiting,
+    judged: Judged,
     restarted: bool,
     /// Wrong bytes came for it.
     doubted: bool,
     done: Option<Done>,
 }
 
-/// Whether a bad blob of the layout waits for another process that is replacing it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waiting {
-    No,
-    /// It does: what stands there afterwards is looked at again, once.
-    ToReplace,
-    Over,
+/// What is known of a file of the layout under the blob's name.
+enum Judged {
+    Nothing,
+    /// It turned out bad in this reading.
+    Bad(Arc<Followed>),
+    /// Another process put a file in its place meanwhile, which is read too. That happens once.
+    Again,
+}
+
+impl Judged {
+    fn bad(&self) -> Option<Arc<Followed>> {
+        if let Self::Bad(followed) = self { Some(Arc::clone(followed)) } else { None }
+    }
 }
 
 impl Job {
@@ -329,15 +335,19 @@ impl Engine {
     /// Opens a blob's staged file, or finds that it needs none.
     async fn open(&self, at: usize) -> Result<(), TransferError> {
         let job = &self.jobs[at];
-        let existing = job.state().existing;
+        let (existing, judged) = {
+            let state = job.state();
+            (state.existing, state.judged.bad())
+        };
         let (layout, descriptor) = (self.layout.clone(), job.descriptor.clone());
-        let looks_again = existing == Existing::Replace && job.state().waiting == Waiting::ToReplace;
         let opened = tokio::task::spawn_blocking(move || {
             let mut staging = StagedBlob::stage(&layout, &descriptor.digest, descriptor.size, existing)?;
-            // Whoever was waited for may have put the good blob there: it left nothing to resume.
+            // Another process may have put the good blob there, and then it left nothing to resume.
             if let Staging::Ready(staged) = &staging
-                && looks_again
+                && let Some(judged) = judged
+                && existing == Existing::Replace
                 && staged.recovered().is_empty()
+                && !judged.is_still_there()?
                 && layout.contains(&descriptor.digest, descriptor.size)?
             {
                 staged.discard()?;
@@ -354,9 +364,9 @@ impl Engine {
         match staging {
             Staging::Ready(staged) => self.follow_staged(at, staged, embedded),
             Staging::Present => {
-                if looks_again {
+                if existing == Existing::Replace {
                     let mut state = job.state();
-                    (state.existing, state.waiting) = (Existing::Keep, Waiting::Over);
+                    (state.existing, state.judged) = (Existing::Keep, Judged::Again);
                 }
                 self.follow_present(at).await?;
             }
@@ -419,13 +429,7 @@ impl Engine {
 
     fn wait_for(&self, at: usize, holder: String) {
         let job = &self.jobs[at];
-        let mut state = job.state();
-        if state.existing == Existing::Replace && state.waiting == Waiting::No {
-            state.waiting = Waiting::ToReplace;
-        }
-        let is_new = !std::mem::replace(&mut state.announced, true);
-        drop(state);
-        if is_new {
+        if !std::mem::replace(&mut job.state().announced, true) {
             self.reporter.report(Event::Waiting { digest: Some(job.digest()), holder });
         }
         self.schedule().held(at, Instant::now() + LOOK_AGAIN);
@@ -469,7 +473,7 @@ fn job(task: Task) -> Job {
             round: 0,
             struck: 0,
             announced: false,
-            waiting: Waiting::No,
+            judged: Judged::Nothing,
             restarted: false,
             doubted: false,
             done: None,
