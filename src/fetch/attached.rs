@@ -192,9 +192,9 @@ impl Attached {
         }
         for one in &self.belongings {
             let entry = self.entry(one, request, scope);
-            commit.named.push((entry, proof(one, &proofs, &proven)?));
+            commit.to_name.named.push((entry, proof(one, &proofs, &proven)?));
         }
-        commit.lists = self.lists(&proven, request);
+        commit.to_name.lists = self.lists(&proven, request);
         for (subject, signatures) in &self.signatures {
             commit.signatures.push((request.reference.repository().clone(), *subject, signatures.clone()));
         }

@@ -1,4 +1,5 @@
-//! The last step: configs, manifests and indexes into the layout, then the names.
+//! The last step: configs, manifests and indexes into the layout, then the names, those of several fetches at once where
+//! there are several.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use bytes::Bytes;
 
 use super::blocking;
 use super::error::FetchError;
-use super::lists::{self, List};
+use super::lists::{self, ToName};
 use super::plan::Scope;
 use super::request::{DiffIds, RefName, Request};
 use super::select::{Named, Platforms, Selected, Selection, TakenIndex, Wanted};
@@ -20,7 +21,6 @@ use crate::manifest::{Descriptor, ImageManifest};
 use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
 use crate::reference::Repository;
-use crate::verify::Proven;
 
 /// The ref.name that a request asks for, if any.
 pub(super) fn ref_name(request: &Request) -> Option<String> {
@@ -148,6 +148,12 @@ pub(super) enum Change {
     Made,
 }
 
+impl Change {
+    fn made(is_change: bool) -> Self {
+        if is_change { Self::Made } else { Self::None }
+    }
+}
+
 /// What is to be written, in this order, and what is to be named when all of it stands there.
 #[derive(Debug, Default)]
 pub(super) struct Commit {
@@ -155,10 +161,8 @@ pub(super) struct Commit {
     pub(super) documents: Vec<(Digest, Bytes)>,
     /// Signatures of manifests of a repository.
     pub(super) signatures: Vec<(Repository, Digest, Vec<Bytes>)>,
-    /// Entries and the proofs that cover them.
-    pub(super) named: Vec<(NewEntry, Proven)>,
-    /// Lists of referrers, which are made when they are named.
-    pub(super) lists: Vec<List>,
+    /// What is to be named.
+    pub(super) to_name: ToName,
 }
 
 impl Commit {
@@ -182,24 +186,21 @@ impl Commit {
         documents.chain(signatures.map(|bytes| bytes.len() as u64)).sum()
     }
 
-    /// Writes the documents and the signatures, then the names.
-    pub(super) async fn run(
+    /// Writes the documents and the signatures. What is left to do is to name them.
+    pub(super) async fn write(
         self,
         layout: &Layout,
         reporter: &Arc<dyn Reporter>,
-    ) -> Result<Change, FetchError> {
+    ) -> Result<(Change, ToName), FetchError> {
         let (layout, reporter) = (layout.clone(), Arc::clone(reporter));
         blocking(move || {
-            let waiting = |digest: Option<Digest>| {
-                let reporter = Arc::clone(&reporter);
-                move |holder: &str| reporter.report(Event::Waiting { digest, holder: holder.to_owned() })
-            };
             let mut changed = false;
             for (digest, bytes) in &self.documents {
-                changed |= layout.put_document(digest, bytes, &mut waiting(Some(*digest)))?;
+                changed |= layout.put_document(digest, bytes, &mut waiting(Some(*digest), &reporter))?;
             }
             for (repository, digest, signatures) in &self.signatures {
-                let put = layout.put_signatures(repository, digest, signatures, &mut waiting(None))?;
+                let put =
+                    layout.put_signatures(repository, digest, signatures, &mut waiting(None, &reporter))?;
                 changed |= put.changed;
                 if put.left_out > 0 {
                     let message = format!(
@@ -209,23 +210,46 @@ impl Commit {
                     reporter.report(Event::Warning { message });
                 }
             }
-            let named = lists::name(&layout, self.named, &self.lists, &reporter, &mut waiting(None));
-            if named.is_ok() {
-                clean_up(&layout, &reporter);
-            }
-            Ok(named.map(|named| if changed || named { Change::Made } else { Change::None }))
+            Ok((Change::made(changed), self.to_name))
         })
-        .await?
+        .await
     }
+}
+
+/// Names what several fetches into one layout wrote, in one write of `index.json`; says of each whether that changed
+/// anything. Where they cannot be named together each is named by itself, so that each has its own error.
+///
+/// Blocks, and may wait for the layout's lock.
+pub(super) fn name_all(
+    layout: &Layout,
+    fetches: &[&ToName],
+    reporter: &Arc<dyn Reporter>,
+) -> Vec<Result<Change, FetchError>> {
+    let name = |fetches| lists::name(layout, fetches, reporter, &mut waiting(None, reporter));
+    let named: Vec<Result<bool, FetchError>> = match name(fetches) {
+        Ok(changes) => changes.into_iter().map(Ok).collect(),
+        Err(error) if fetches.len() == 1 => vec![Err(error)],
+        Err(_) => {
+            let one = |fetch| name(std::slice::from_ref(fetch)).map(|changes| changes.contains(&true));
+            fetches.iter().map(one).collect()
+        }
+    };
+    if named.iter().any(Result::is_ok) {
+        clean_up(layout, reporter);
+    }
+    named.into_iter().map(|named| named.map(Change::made)).collect()
+}
+
+/// Tells whom is waited for.
+fn waiting(digest: Option<Digest>, reporter: &Arc<dyn Reporter>) -> impl FnMut(&str) {
+    let reporter = Arc::clone(reporter);
+    move |holder: &str| reporter.report(Event::Waiting { digest, holder: holder.to_owned() })
 }
 
 /// Takes away what this fetch staged; says what another, dead one left.
 /// The image is named by then, so that an error here is a warning.
-pub(super) fn clean_up(layout: &Layout, reporter: &Arc<dyn Reporter>) {
-    let waiting = &mut |holder: &str| {
-        reporter.report(Event::Waiting { digest: None, holder: holder.to_owned() });
-    };
-    let leftovers = match layout.clean_up(waiting) {
+fn clean_up(layout: &Layout, reporter: &Arc<dyn Reporter>) {
+    let leftovers = match layout.clean_up(&mut waiting(None, reporter)) {
         Ok(leftovers) => leftovers,
         Err(error) => {
             let message = format!("the fetch is done, but its staging folder could not be cleared: {error}");

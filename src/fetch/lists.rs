@@ -38,55 +38,82 @@ pub(super) struct List {
     pub(super) images: Vec<ProvenImage>,
 }
 
-/// Names everything in one write, the lists included, all of whose referrers stand in the layout. Says whether anything
-/// changed.
+/// What one fetch wants named.
+#[derive(Debug, Default)]
+pub(super) struct ToName {
+    /// Entries and the proofs that cover them.
+    pub(super) named: Vec<(NewEntry, Proven)>,
+    /// Lists of referrers, which are made when they are named.
+    pub(super) lists: Vec<List>,
+}
+
+/// Names everything in one write, the lists included, all of whose referrers stand in the layout. Says of each fetch
+/// whether that changed anything.
+///
+/// No two of them have a list of the same manifest: the second would not have what the first found.
 ///
 /// # Errors
 /// [`FetchError::OverCap`] for a list that is too large; [`FetchError::BadDocument`] and [`FetchError::Index`] when
 /// something does not hold; [`FetchError::Layout`].
 pub(super) fn name(
     layout: &Layout,
-    mut named: Vec<(NewEntry, Proven)>,
-    lists: &[List],
+    fetches: &[&ToName],
     reporter: &Arc<dyn Reporter>,
     waiting: &mut dyn FnMut(&str),
-) -> Result<bool, FetchError> {
-    let (others, mut changed) = (named.len(), false);
+) -> Result<Vec<bool>, FetchError> {
+    let mut changed = vec![false; fetches.len()];
     for _ in 0..TRIES {
-        named.truncate(others);
         let index = layout.index()?;
-        let mut seen = Vec::new();
-        let mut bare = Vec::new();
-        for list in lists {
+        let (mut made, mut seen, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, list) in numbered(fetches, |fetch| &fetch.lists) {
             let held = list.held(&index);
-            let made = list.make(layout, held)?;
-            changed |= layout.put_document(&made.descriptor.digest, made.index.raw(), waiting)?;
-            bare.extend(made.is_bare.then_some(list.subject));
-            named.push((list.entry_for(&made), list.prove(made)?));
+            let new = list.make(layout, held)?;
+            changed[at] |= layout.put_document(&new.descriptor.digest, new.index.raw(), waiting)?;
+            bare.extend(new.is_bare.then_some(list.subject));
+            made.push((at, (list.entry_for(&new), list.prove(new)?)));
             seen.push((list, held.map(|descriptor| descriptor.digest)));
         }
         let is_as_seen = |index: &IndexDocument| {
             let digest = |list: &List| list.held(index).map(|descriptor| descriptor.digest);
             seen.iter().all(|(list, seen)| digest(list) == *seen)
         };
-        match layout.name_if(&named, &is_as_seen, waiting) {
+        let made = made.iter().map(|(at, entry)| (*at, entry));
+        let mut entries: Vec<_> = numbered(fetches, |fetch| &fetch.named).chain(made).collect();
+        // Stable: the entries of one fetch stand together, its lists last.
+        entries.sort_by_key(|(at, _)| *at);
+        let (whose, entries): (Vec<usize>, Vec<_>) = entries.into_iter().unzip();
+        match layout.name_if(&entries, &is_as_seen, waiting) {
             Err(LayoutError::EntryChanged { .. }) => {
                 tracing::debug!("another process has named a list of referrers; making it anew");
             }
             done => {
-                let done = done?;
-                for subject in bare {
-                    let message = format!(
-                        "the list of the referrers of {subject} is too long with their annotations, and is written \
-                         without"
-                    );
-                    reporter.report(Event::Warning { message });
+                for (at, is_change) in whose.into_iter().zip(done?) {
+                    changed[at] |= is_change;
                 }
-                return Ok(changed || done);
+                tell_bare(&bare, reporter);
+                return Ok(changed);
             }
         }
     }
     Err(LayoutError::EntryChanged { path: layout.root().to_path_buf() }.into())
+}
+
+/// What each of the fetches has, with its number.
+fn numbered<'a, T: 'a>(
+    fetches: &'a [&ToName],
+    part: impl Fn(&'a ToName) -> &'a [T],
+) -> impl Iterator<Item = (usize, &'a T)> {
+    let parts = move |(at, fetch): (usize, &&'a ToName)| part(fetch).iter().map(move |one| (at, one));
+    fetches.iter().enumerate().flat_map(parts)
+}
+
+fn tell_bare(subjects: &[Digest], reporter: &Arc<dyn Reporter>) {
+    for subject in subjects {
+        let message = format!(
+            "the list of the referrers of {subject} is too long with their annotations, and is written without"
+        );
+        reporter.report(Event::Warning { message });
+    }
 }
 
 /// A list as it is to stand there.

@@ -10,6 +10,7 @@ mod convert;
 mod documents;
 mod encodings;
 mod error;
+mod group;
 mod lists;
 pub mod plan;
 pub(crate) mod remake;
@@ -34,6 +35,7 @@ use crate::verify::{self, Proven, ProvenBlob, ProvenImage};
 pub use belonging::Referrers;
 pub use documents::{Documents, Origin};
 pub use error::{FetchError, Limit, Question};
+pub use group::{Group, Settled};
 pub use report::{Attachment, Fetched, ImageReport, LayerOutcome, LayerReport, Status, Summary};
 pub use request::{DiffIds, ForeignLayers, Format, Mode, RefName, Request, Schema1};
 
@@ -41,11 +43,12 @@ pub(crate) use commit::tell_leftovers;
 
 use attached::Attached;
 use commit::{Change, Commit};
+use lists::ToName;
 use plan::{Held, Plan, Scope};
-use resolve::Resolution;
+use resolve::{Resolution, Standing};
 use select::{Named, Selected, Selection};
 
-/// Fetches what a reference stands for into a layout.
+/// Fetches what a reference stands for into a layout. For many into one there is [`Group`].
 ///
 /// # Errors
 /// [`FetchError`] says what failed; its kind is the exit code of the command line.
@@ -54,41 +57,98 @@ pub async fn fetch(
     request: &Request,
     reporter: &Arc<dyn Reporter>,
 ) -> Result<Fetched, FetchError> {
-    let held = resolve::look(request).await?;
-    let documents = Documents::new(registry, held.as_ref(), &request.reference, reporter);
-    let (selection, named) = match resolve::resolve(registry, &documents, request).await? {
+    match prepare(registry, request, reporter, None).await? {
+        (Prepared::Done(fetched), _) => Ok(*fetched),
+        (Prepared::Unnamed(unnamed), _) => unnamed.name(reporter).await,
+    }
+}
+
+/// The fetch but for its last step: everything stands in the layout, and `index.json` does not name it yet. Gives what it
+/// saw in the layout too, for the next one; `known` is what the one before saw.
+async fn prepare(
+    registry: &Registry,
+    request: &Request,
+    reporter: &Arc<dyn Reporter>,
+    known: Option<Standing>,
+) -> Result<(Prepared, Option<Standing>), FetchError> {
+    let standing = resolve::look(request, known).await?;
+    let held = standing.as_ref().map(|standing| &standing.layout);
+    let documents = Documents::new(registry, held, &request.reference, reporter);
+    let (selection, named) = match resolve::resolve(registry, &documents, request, standing.as_ref()).await? {
         Resolution::UpToDate(_, fetched) if request.referrers == Referrers::None => {
-            resolve::tidy(held, request, reporter).await;
-            return Ok(*fetched);
+            resolve::tidy(held.cloned(), request, reporter).await;
+            return Ok((Prepared::Done(fetched), standing));
         }
         Resolution::UpToDate(selection, fetched) => (*selection, Some(*fetched)),
         Resolution::Resolved(resolved) => (select(&documents, *resolved, request).await?, None),
     };
     if named.is_none() {
-        check_name(held.as_ref(), &selection, request).await?;
+        check_name(standing.as_ref(), &selection, request)?;
     }
     let attached = attached::collect(registry, &documents, &selection.subjects(), request).await?;
-    let mut taking = Taking::new(held.as_ref(), selection, named, attached, request).await?;
-    let plan = make_plan(held.as_ref(), &taking).await?;
+    let mut taking = Taking::new(held, selection, named, attached, request).await?;
+    let plan = make_plan(held, &taking).await?;
     announce(&plan, &taking, request, reporter);
     if request.mode == Mode::DryRun {
-        return Ok(taking.planned(&plan, request));
+        return Ok((Prepared::Done(Box::new(taking.planned(&plan, request))), standing));
     }
-    let layout = create(request, reporter).await.map_err(|error| error.lacking(plan.missing()))?;
+    let layout = create(held, request, reporter).await.map_err(|error| error.lacking(plan.missing()))?;
     let done = transfer_blobs(registry, &layout, &plan, request, reporter).await?;
     schema1::finish(&mut taking.selection, &done)?;
     tell_contradictions(&taking, &done, reporter);
     let (commit, report) = prove(&taking, &done, request)?;
     let size = commit.size();
-    let change = commit.run(&layout, reporter).await.map_err(|error| error.lacking(size))?;
+    let (change, to_name) = commit.write(&layout, reporter).await.map_err(|error| error.lacking(size))?;
     let (downloaded, reused) = report::bytes(taking.images(), &done);
-    let is_new = change == Change::Made || downloaded > 0;
-    let status = if is_new { Status::Fetched } else { Status::UpToDate };
-    if let Some(Summary { digest, .. }) = report.descriptor {
-        reporter.report(Event::Committed { reference: request.reference.to_string(), digest });
-    }
     let reused = report.reused + reused;
-    Ok(taking.attached.tell(Fetched { status, downloaded, reused, ..report }, &taking.selection))
+    let is_new = change == Change::Made || downloaded > 0;
+    let fetched = taking.attached.tell(Fetched { downloaded, reused, ..report }, &taking.selection);
+    Ok((Prepared::Unnamed(Box::new(Unnamed { layout, to_name, size, is_new, fetched })), standing))
+}
+
+/// A fetch but for its last step.
+enum Prepared {
+    /// Nothing is left to do: it was there, or nothing was to be done.
+    Done(Box<Fetched>),
+    /// All is there and has no name yet.
+    Unnamed(Box<Unnamed>),
+}
+
+/// What stands in a layout that does not name it yet.
+struct Unnamed {
+    layout: Layout,
+    to_name: ToName,
+    /// The bytes of the documents, which there must have been room for.
+    size: u64,
+    /// Whether anything was downloaded or written.
+    is_new: bool,
+    /// The report, but for whether it is new.
+    fetched: Fetched,
+}
+
+impl Unnamed {
+    async fn name(self, reporter: &Arc<dyn Reporter>) -> Result<Fetched, FetchError> {
+        let told = Arc::clone(reporter);
+        let naming = tokio::task::spawn_blocking(move || {
+            let change = commit::name_all(&self.layout, &[&self.to_name], &told).pop();
+            self.named(change.unwrap_or(Err(FetchError::Worker)), &told)
+        });
+        naming.await.unwrap_or(Err(FetchError::Worker))
+    }
+
+    /// The report, when it is known what came of naming it.
+    fn named(
+        self,
+        change: Result<Change, FetchError>,
+        reporter: &Arc<dyn Reporter>,
+    ) -> Result<Fetched, FetchError> {
+        let is_new = change.map_err(|error| error.lacking(self.size))? == Change::Made || self.is_new;
+        let status = if is_new { Status::Fetched } else { Status::UpToDate };
+        if let Some(Summary { digest, .. }) = self.fetched.descriptor {
+            reporter.report(Event::Committed { reference: self.fetched.reference.clone(), digest });
+        }
+        Ok(Fetched { status, ..self.fetched })
+    }
 }
 
 /// All that a fetch takes.
@@ -137,11 +197,19 @@ pub(crate) async fn blocking<T: Send + 'static>(
     Ok(tokio::task::spawn_blocking(work).await.map_err(|_| FetchError::Worker)??)
 }
 
-async fn create(request: &Request, reporter: &Arc<dyn Reporter>) -> Result<Layout, FetchError> {
-    let (path, reporter) = (request.layout.clone(), Arc::clone(reporter));
+async fn create(
+    held: Option<&Layout>,
+    request: &Request,
+    reporter: &Arc<dyn Reporter>,
+) -> Result<Layout, FetchError> {
+    let (held, path, reporter) = (held.cloned(), request.layout.clone(), Arc::clone(reporter));
     let waiting =
         move |holder: &str| reporter.report(Event::Waiting { digest: None, holder: holder.to_owned() });
-    blocking(move || Layout::create(&path, &mut { waiting })).await
+    blocking(move || match held {
+        Some(layout) if layout.is_ready()? => Ok(layout),
+        _ => Layout::create(&path, &mut { waiting }),
+    })
+    .await
 }
 
 /// The images for the wanted platforms, in the wanted format.
@@ -191,22 +259,19 @@ async fn scope<'a, I: Iterator<Item = &'a Selected>>(
 }
 
 /// A look whether the name is free: before anything is downloaded.
-async fn check_name(
-    layout: Option<&Layout>,
+fn check_name(
+    standing: Option<&Standing>,
     selection: &Selection,
     request: &Request,
 ) -> Result<(), FetchError> {
+    let Some(standing) = standing.filter(|_| request.conflict == Conflict::Refuse) else { return Ok(()) };
     // Who is asked for what does not matter to the name.
     let scope = Scope { diff_ids: request.diff_ids, left_out: BTreeSet::new() };
     let entry = commit::entry(selection, request, &scope);
-    let Some(layout) = layout.filter(|_| request.conflict == Conflict::Refuse).cloned() else {
-        return Ok(());
-    };
-    blocking(move || match layout.index()?.holder(&entry) {
-        Some(holder) => Err(layout.name_taken(&entry, holder)),
+    match standing.index.holder(&entry) {
+        Some(holder) => Err(standing.layout.name_taken(&entry, holder).into()),
         None => Ok(()),
-    })
-    .await
+    }
 }
 
 async fn make_plan(layout: Option<&Layout>, taking: &Taking) -> Result<Plan, FetchError> {
@@ -313,7 +378,7 @@ fn prove(taking: &Taking, done: &[Done], request: &Request) -> Result<(Commit, F
             Proven::Index(plan::assemble_index(taken, &proofs, images)?)
         }
     };
-    commit.named.push((commit::entry(selection, request, scope), proven));
+    commit.to_name.named.push((commit::entry(selection, request, scope), proven));
     Ok((commit, Fetched { notes: convert::notes(selection, request), ..report }))
 }
 

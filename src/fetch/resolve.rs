@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::belonging::Referrers;
 use super::documents::Documents;
 use super::error::FetchError;
@@ -14,10 +16,10 @@ use super::select::{self, Named, Platforms, Selected, Selection, Wanted};
 use super::{blocking, commit, report};
 use crate::digest::Digest;
 use crate::layout::index::{
-    DIFF_IDS, FOREIGN_LAYERS, FULL_NAME, INDEX_DIGEST, PLATFORMS, PROVEN, REF_NAME, REQUESTED_PLATFORM,
+    DIFF_IDS, FOREIGN_LAYERS, INDEX_DIGEST, IndexDocument, PLATFORMS, PROVEN, REF_NAME, REQUESTED_PLATFORM,
     SOURCE_DIGEST, SOURCE_TYPE, listed_platforms,
 };
-use crate::layout::{Layout, LayoutError, Target};
+use crate::layout::{Layout, LayoutError};
 use crate::manifest::{Descriptor, Manifest, convert};
 use crate::platform::Matcher;
 use crate::progress::{Event, Reporter};
@@ -32,14 +34,23 @@ pub(super) enum Resolution {
     Resolved(Box<Resolved>),
 }
 
-/// What stands at the request's folder.
-pub(super) async fn look(request: &Request) -> Result<Option<Layout>, FetchError> {
-    let path = request.layout.clone();
-    blocking(move || match Layout::look(&path)? {
-        Target::Layout(layout) => Ok(Some(layout)),
-        Target::Vacant => Ok(None),
-    })
-    .await
+/// A layout with what it names.
+#[derive(Debug, Clone)]
+pub(super) struct Standing {
+    pub(super) layout: Layout,
+    pub(super) index: Arc<IndexDocument>,
+    /// When it was looked at.
+    pub(super) at: Instant,
+}
+
+/// What stands at the request's folder; `known` where that is known.
+pub(super) async fn look(request: &Request, known: Option<Standing>) -> Result<Option<Standing>, FetchError> {
+    if known.is_some() {
+        return Ok(known);
+    }
+    let (path, at) = (request.layout.clone(), Instant::now());
+    let seen = blocking(move || Layout::look_closely(&path)).await?;
+    Ok(seen.map(|(layout, index)| Standing { layout, index, at }))
 }
 
 /// A fetch that was killed just after its image was named leaves an empty staging folder. Nothing depends on it, and the
@@ -65,33 +76,37 @@ pub(super) async fn resolve(
     registry: &Registry,
     documents: &Documents<'_>,
     request: &Request,
+    standing: Option<&Standing>,
 ) -> Result<Resolution, FetchError> {
     let reference = &request.reference;
+    let index = standing.map(|standing| &*standing.index);
     if let Some(digest) = reference.digest() {
         let known = Summary { media_type: None, digest: *digest, size: None };
-        if let Some(found) = up_to_date(documents, request, known).await? {
+        if let Some(found) = up_to_date(documents, index, request, known).await? {
             return Ok(found);
         }
-        if let Some(resolved) = resolve_locally(documents, digest).await? {
+        if let Some(resolved) = resolve_locally(standing, digest).await? {
             return Ok(Resolution::Resolved(Box::new(resolved)));
         }
     }
     let resolved = registry.resolve(reference).await?;
     let digest = resolved.descriptor.digest;
     documents.reporter.report(Event::Resolved { reference: reference.to_string(), digest });
-    match up_to_date(documents, request, Summary::from(&resolved.descriptor)).await? {
+    match up_to_date(documents, index, request, Summary::from(&resolved.descriptor)).await? {
         Some(found) => Ok(found),
         None => Ok(Resolution::Resolved(Box::new(resolved))),
     }
 }
 
 /// A digest whose manifest stands in the layout asks the registry nothing.
-async fn resolve_locally(documents: &Documents<'_>, digest: &Digest) -> Result<Option<Resolved>, FetchError> {
-    let Some(layout) = documents.layout.cloned() else { return Ok(None) };
+async fn resolve_locally(
+    standing: Option<&Standing>,
+    digest: &Digest,
+) -> Result<Option<Resolved>, FetchError> {
+    let Some(Standing { layout, index, .. }) = standing.cloned() else { return Ok(None) };
     let digest = *digest;
     let found = blocking(move || {
-        let entries = layout.index()?;
-        let listed = entries.entries().iter().filter_map(|entry| entry.descriptor().ok());
+        let listed = index.entries().iter().filter_map(|entry| entry.descriptor().ok());
         let Some(listed) = listed.into_iter().find(|descriptor| descriptor.digest == digest).cloned() else {
             return Ok(None);
         };
@@ -113,19 +128,17 @@ async fn resolve_locally(documents: &Documents<'_>, digest: &Digest) -> Result<O
 /// Looks for an entry of `index.json` that says what this request would write, and of which everything is there.
 async fn up_to_date(
     documents: &Documents<'_>,
+    index: Option<&IndexDocument>,
     request: &Request,
     resolved: Summary,
 ) -> Result<Option<Resolution>, FetchError> {
-    let Some(layout) = documents.layout.cloned() else { return Ok(None) };
-    if request.existing == Present::Prove {
-        return Ok(None);
-    }
-    let index = blocking(move || layout.index()).await?;
+    let Some(index) = index.filter(|_| request.existing == Present::Trust) else { return Ok(None) };
     // With a second holder of the short name other tools may find that one. The long way says so, or takes the name over.
     if commit::ref_name(request).is_some_and(|name| index.is_ambiguous(&name)) {
         return Ok(None);
     }
-    for entry in index.entries() {
+    let full_name = request.reference.full_name();
+    for entry in index.entries().iter().filter(|entry| entry.full_name() == Some(&full_name)) {
         let Ok(descriptor) = entry.descriptor() else { continue };
         if !is_wanted(descriptor, request, &resolved) {
             continue;
@@ -140,12 +153,11 @@ async fn up_to_date(
     Ok(None)
 }
 
-/// Whether an entry of `index.json` says of this digest what this request would write, and that it was proven.
+/// Whether an entry of `index.json` with the full name of a request says of this digest what the request would write, and
+/// that it was proven.
 fn is_wanted(held: &Descriptor, request: &Request, resolved: &Summary) -> bool {
     let annotation = |key: &str| held.annotations.get(key).map(String::as_str);
-    let full_name = request.reference.full_name();
-    let same_name = annotation(FULL_NAME) == Some(full_name.as_str())
-        && annotation(REF_NAME) == commit::ref_name(request).as_deref();
+    let same_name = annotation(REF_NAME) == commit::ref_name(request).as_deref();
     let source = annotation(SOURCE_DIGEST);
     let stands_for = source.map_or_else(|| held.digest.to_string(), str::to_owned);
     let same_image = match (&request.platforms, annotation(INDEX_DIGEST)) {

@@ -314,11 +314,11 @@ impl IndexDocument {
 
     /// Names an image: replaces the entry of the same full name and platform and those that it covers, or adds one.
     /// A sparse index that was there keeps counting what was taken of it before; `extent` is asked what the layout has
-    /// of one whose entry does not say that.
+    /// of one whose entry does not say that. Says whether that changed anything.
     ///
     /// # Errors
     /// [`PutError`]; nothing has changed then.
-    pub fn put(&mut self, new: &NewEntry, extent: impl Fn(&Descriptor) -> Extent) -> Result<(), PutError> {
+    pub fn put(&mut self, new: &NewEntry, extent: impl Fn(&Descriptor) -> Extent) -> Result<bool, PutError> {
         let mut new = new.clone();
         let mut released = Vec::new();
         if let Some(holder) = self.holder(&new) {
@@ -336,17 +336,18 @@ impl IndexDocument {
         }
         let held = same.first().map_or("{}", |first| self.entries[*first].0.raw.get());
         let entry = Entry::of_text(edit::laid_over(held, &new.descriptor, is_ours).map_err(PutError::Entry)?);
+        let is_as_before = released.is_empty() && same.len() == 1 && entry.0.raw.get() == held;
         for (at, entry) in released {
             self.entries[at] = entry;
         }
         let Some(first) = same.first() else {
             self.entries.push(entry);
-            return Ok(());
+            return Ok(true);
         };
         self.entries[*first] = entry;
         let mut at = 0..;
         self.entries.retain(|_| at.next().is_none_or(|at| at == *first || !same.contains(&at)));
-        Ok(())
+        Ok(!is_as_before)
     }
 
     /// Lets an entry name what its image was converted to, and says whether the entry is still there as it was read.

@@ -83,21 +83,29 @@ impl Layout {
     /// [`LayoutError::Misplaced`] when one of a layout's own folders is something else, a link among that (the layout's
     /// folder itself may be one), [`LayoutError::Unreadable`] for a marker or an index that cannot be understood.
     pub fn look(path: &Path) -> Result<Target, LayoutError> {
+        Ok(Self::look_closely(path)?.map_or(Target::Vacant, |(layout, _)| Target::Layout(layout)))
+    }
+
+    /// As [`Layout::look`], with the `index.json` that was read; `None` where a layout can be made.
+    ///
+    /// # Errors
+    /// As [`Layout::look`].
+    pub(crate) fn look_closely(path: &Path) -> Result<Option<(Self, Arc<IndexDocument>)>, LayoutError> {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => return Err(LayoutError::NotAFolder { path: path.to_owned() }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Target::Vacant),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(LayoutError::io(Operation::Open, path, error)),
         }
         let layout = Self { root: path.into() };
         layout.check_folders()?;
         match read_capped(&layout.marker_path(), INDEX_CAP)? {
             Some(marker) => check_marker(&layout.marker_path(), &marker)?,
-            None if layout.is_vacant()? => return Ok(Target::Vacant),
+            None if layout.is_vacant()? => return Ok(None),
             None => return Err(LayoutError::NotALayout { path: path.to_owned() }),
         }
-        layout.index()?;
-        Ok(Target::Layout(layout))
+        let index = layout.index()?;
+        Ok(Some((layout, index)))
     }
 
     /// Opens a layout that is there.
@@ -121,10 +129,8 @@ impl Layout {
     /// As [`Layout::look`], and [`LayoutError::Held`], [`LayoutError::Io`].
     pub fn create(path: &Path, waiting: &mut dyn FnMut(&str)) -> Result<Self, LayoutError> {
         if let Target::Layout(layout) = Self::look(path)?
-            && layout.index_path().exists()
+            && layout.is_ready()?
         {
-            // What stands in the way of the last step is better known before the first.
-            atomic::open(&layout.staging_folder().join("lock"), Access::Read)?;
             return Ok(layout);
         }
         let layout = Self { root: path.into() };
@@ -132,6 +138,19 @@ impl Layout {
         layout.write_skeleton()?;
         drop(lock);
         Ok(layout)
+    }
+
+    /// Whether everything that makes it a layout is there, and nothing stands in the way of the last step, which is better
+    /// known before the first.
+    ///
+    /// # Errors
+    /// [`LayoutError::Misplaced`], [`LayoutError::Io`].
+    pub(crate) fn is_ready(&self) -> Result<bool, LayoutError> {
+        let is_there = self.marker_path().exists() && self.index_path().exists();
+        if is_there {
+            atomic::open(&self.staging_folder().join("lock"), Access::Read)?;
+        }
+        Ok(is_there)
     }
 
     /// Where a layout has folders, only those lead nowhere else.

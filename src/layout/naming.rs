@@ -21,20 +21,21 @@ impl Layout {
         named: &[(NewEntry, Proven)],
         waiting: &mut dyn FnMut(&str),
     ) -> Result<bool, LayoutError> {
-        self.name_if(named, &|_| true, waiting)
+        let named: Vec<&(NewEntry, Proven)> = named.iter().collect();
+        Ok(self.name_if(&named, &|_| true, waiting)?.contains(&true))
     }
 
     /// As [`Layout::name`], where `holds` says of the `index.json` that is about to be edited, which no other process
-    /// edits meanwhile, that it is still the one for which `named` was made.
+    /// edits meanwhile, that it is still the one for which `named` was made. Says of each whether it changed anything.
     ///
     /// # Errors
     /// As [`Layout::name`]; [`LayoutError::EntryChanged`] when it is not.
     pub(crate) fn name_if(
         &self,
-        named: &[(NewEntry, Proven)],
+        named: &[&(NewEntry, Proven)],
         holds: &dyn Fn(&IndexDocument) -> bool,
         waiting: &mut dyn FnMut(&str),
-    ) -> Result<bool, LayoutError> {
+    ) -> Result<Vec<bool>, LayoutError> {
         let lock = self.lock(waiting)?;
         // First, so that the looks at what is there come as late as they can.
         self.sync_blobs()?;
@@ -55,18 +56,18 @@ impl Layout {
         if !holds(&index) {
             return Err(LayoutError::EntryChanged { path: self.root.to_path_buf() });
         }
-        let before = index.to_bytes();
+        let mut changes = Vec::with_capacity(named.len());
         for (entry, _) in named {
-            index.put(entry, |held| self.extent(held)).map_err(|error| match error {
+            let change = index.put(entry, |held| self.extent(held)).map_err(|error| match error {
                 PutError::Taken(holder) => self.name_taken(entry, holder),
                 PutError::Entry(error) => LayoutError::unreadable(&self.index_path(), format!("{error}")),
             })?;
+            changes.push(change);
         }
-        let after = index.to_bytes();
-        let changes = after != before || !self.index_path().exists();
-        if changes {
-            atomic::write_file(&self.index_path(), &self.staging_folder().join("new"), &after)?;
-            recent::remember(after, Arc::new(index));
+        if changes.contains(&true) || !self.index_path().exists() {
+            let bytes = index.to_bytes();
+            atomic::write_file(&self.index_path(), &self.staging_folder().join("new"), &bytes)?;
+            recent::remember(bytes, Arc::new(index));
         }
         drop(lock);
         Ok(changes)

@@ -25,6 +25,7 @@ mod layers;
 mod legacy;
 mod looking;
 mod manners;
+mod many;
 mod mirrors;
 mod platforms;
 mod processes;

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ocipull::digest::Digest;
-use ocipull::fetch::{Fetched, LayerOutcome, LayerReport, Request, Status};
+use ocipull::failure::Kind;
+use ocipull::fetch::{Fetched, Group, LayerOutcome, LayerReport, Request, Settled, Status};
 use ocipull::progress::{Event, Reporter};
 use ocipull::reference::Reference;
 use ocipull::registry::{Options, Registry};
 use ocipull::tags::{Filter, Images};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::super::args::FetchArgs;
@@ -65,12 +67,53 @@ struct Run<'a> {
     is_json: bool,
 }
 
+/// What came of all requests so far.
+#[derive(Default)]
+struct Outcomes {
+    /// As `--json` has them, in order; kept as text, which is shorter.
+    results: Vec<Box<RawValue>>,
+    downloaded: u64,
+    reused: u64,
+    first_failure: Option<Kind>,
+    /// Standard output could not be written to.
+    unprinted: Option<Diagnostic>,
+}
+
+impl Outcomes {
+    fn fetched(&mut self, fetched: &Fetched, is_json: bool) {
+        self.downloaded += fetched.downloaded;
+        self.reused += fetched.reused;
+        self.keep(fetched, is_json);
+    }
+
+    fn failed(&mut self, reference: &str, failure: &Diagnostic, is_json: bool) {
+        self.first_failure.get_or_insert(failure.kind());
+        self.keep(&failed(reference, failure), is_json);
+    }
+
+    fn keep(&mut self, result: &impl Serialize, is_json: bool) {
+        if is_json {
+            let text =
+                serde_json::to_string_pretty(result).expect("invariant: reports are texts and numbers");
+            // As deep as it will stand.
+            let text = RawValue::from_string(text.replace('\n', "\n    "));
+            self.results.push(text.expect("invariant: white space is no matter to JSON"));
+        }
+    }
+
+    /// # Errors
+    /// What is wrong with standard output, which ends everything.
+    fn printed(&mut self) -> Result<(), Diagnostic> {
+        self.unprinted.take().map_or(Ok(()), Err)
+    }
+}
+
 /// The object that `--json` prints.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
     layout: String,
-    results: Vec<Value>,
+    results: Vec<Box<RawValue>>,
     bytes_downloaded: u64,
     bytes_reused: u64,
     requests: u64,
@@ -81,48 +124,42 @@ struct Report {
 impl Run<'_> {
     async fn all(&self, fetch: &Fetch, layout: String) -> Result<Exit, Diagnostic> {
         let start = Instant::now();
-        let mut outcomes = Vec::new();
+        let mut outcomes = Outcomes::default();
+        let mut group = Group::new(&self.registry, &self.reporter);
         for request in &fetch.requests {
-            match self.expanded(request, fetch.all_tags.as_ref()).await {
+            let mut told = |settled| self.tell(settled, &mut outcomes);
+            // What waits for its name until then comes first.
+            match group.during(self.expanded(request, fetch.all_tags.as_ref()), &mut told).await {
                 Ok(requests) => {
-                    for request in &requests {
-                        let reference = request.reference.to_string();
-                        outcomes.push((reference, self.one(request).await?));
+                    for request in requests {
+                        group.fetch(request, &mut |settled| self.tell(settled, &mut outcomes)).await;
+                        outcomes.printed()?;
                     }
                 }
-                Err(failed) => outcomes.push((request.reference.repository().to_string(), Err(failed))),
-            }
-        }
-        let mut first_failure = None;
-        let mut results = Vec::new();
-        let (mut bytes_downloaded, mut bytes_reused) = (0, 0);
-        for (reference, outcome) in outcomes {
-            match outcome {
-                Ok(fetched) => {
-                    bytes_downloaded += fetched.downloaded;
-                    bytes_reused += fetched.reused;
-                    results.push(json!(fetched));
-                }
-                Err(diagnostic) => {
-                    first_failure.get_or_insert(diagnostic.kind());
-                    results.push(failed(&reference, &diagnostic));
+                Err(failure) => {
+                    group.finish(&mut told).await;
+                    let reference = request.reference.repository().to_string();
+                    self.fail(&reference, &failure);
+                    outcomes.failed(&reference, &failure, self.is_json);
                 }
             }
         }
+        group.finish(&mut |settled| self.tell(settled, &mut outcomes)).await;
+        outcomes.printed()?;
         self.progress.finish();
         if self.is_json {
             let statistics = self.registry.statistics();
             self.printer.result_json(&Report {
                 layout,
-                results,
-                bytes_downloaded,
-                bytes_reused,
+                results: outcomes.results,
+                bytes_downloaded: outcomes.downloaded,
+                bytes_reused: outcomes.reused,
                 requests: statistics.requests,
                 retries: statistics.retries,
                 elapsed_seconds: (start.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
             })?;
         }
-        Ok(first_failure.map_or(Exit::Done, Exit::Failed))
+        Ok(outcomes.first_failure.map_or(Exit::Done, Exit::Failed))
     }
 
     /// What a request of the command line stands for: itself with the image that a short name means, or a request for each
@@ -132,22 +169,15 @@ impl Run<'_> {
         request: &Request,
         all_tags: Option<&Filter>,
     ) -> Result<Vec<Request>, Diagnostic> {
-        let failed = |diagnostic: Diagnostic| {
-            let reference = request.reference.repository().to_string();
-            self.reporter.report(Event::Finished { reference, status: "failed" });
-            self.printer.diagnostic(&diagnostic);
-            diagnostic
-        };
         let Some(filter) = all_tags else {
             let meant = self.registry.meant(&request.reference).await;
             let during = format!("cannot fetch {}", request.reference.written());
-            let reference = meant.map_err(|error| failed(Diagnostic::of(&error).during(during)))?;
+            let reference = meant.map_err(|error| Diagnostic::of(&error).during(during))?;
             return Ok(vec![Request { reference, ..request.clone() }]);
         };
-        let reference = tags::meant(&self.registry, &request.reference).await.map_err(failed)?;
+        let reference = tags::meant(&self.registry, &request.reference).await?;
         let repository = reference.repository();
-        let Images { tags, left_out } =
-            tags::list(&self.registry, repository, filter).await.map_err(failed)?;
+        let Images { tags, left_out } = tags::list(&self.registry, repository, filter).await?;
         self.progress.step(&format!("{repository}: {}", counted(tags.len(), "tag")));
         if left_out > 0 {
             let others = counted(left_out, "tag");
@@ -160,33 +190,37 @@ impl Run<'_> {
         Ok(tags.into_iter().map(by_tag).collect())
     }
 
-    /// Fetches one image and says what came of it. The outer error is about standard output, and ends everything.
-    async fn one(&self, request: &Request) -> Result<Result<Fetched, Diagnostic>, Diagnostic> {
+    /// Says what came of one image.
+    fn tell(&self, settled: Settled, outcomes: &mut Outcomes) {
+        let Settled { request, took, outcome } = settled;
         let reference = request.reference.to_string();
-        let start = Instant::now();
-        // Its state is some 17 KiB, which is better not carried along on the stack.
-        let fetched = Box::pin(ocipull::fetch::fetch(&self.registry, request, &self.reporter)).await;
-        let status = fetched.as_ref().map_or("failed", |fetched| fetched.status.name());
-        self.reporter.report(Event::Finished { reference: reference.clone(), status });
-        match fetched {
+        match outcome {
             Ok(fetched) => {
-                self.say(&fetched, request, start);
+                let status = fetched.status.name();
+                self.reporter.report(Event::Finished { reference, status });
+                self.say(&fetched, &request, took);
                 if !self.is_json {
                     // What is not known yet stands under the name that the registry has for it.
                     let named = fetched.descriptor.as_ref().unwrap_or(&fetched.resolved);
-                    self.printer.result(&result_line(&request.reference, &named.digest))?;
+                    let printed = self.printer.result(&result_line(&request.reference, &named.digest));
+                    outcomes.unprinted = outcomes.unprinted.take().or(printed.err());
                 }
-                Ok(Ok(fetched))
+                outcomes.fetched(&fetched, self.is_json);
             }
             Err(error) => {
-                let diagnostic = Diagnostic::of(&error).during(format!("cannot fetch {reference}"));
-                self.printer.diagnostic(&diagnostic);
-                Ok(Err(diagnostic))
+                let failure = Diagnostic::of(&error).during(format!("cannot fetch {reference}"));
+                self.fail(&reference, &failure);
+                outcomes.failed(&reference, &failure, self.is_json);
             }
         }
     }
 
-    fn say(&self, fetched: &Fetched, request: &Request, start: Instant) {
+    fn fail(&self, reference: &str, failure: &Diagnostic) {
+        self.reporter.report(Event::Finished { reference: reference.to_owned(), status: "failed" });
+        self.printer.diagnostic(failure);
+    }
+
+    fn say(&self, fetched: &Fetched, request: &Request, took: Duration) {
         let reference = &fetched.reference;
         let (referrers, signatures) = (fetched.referrers.len(), fetched.signatures);
         if referrers + signatures > 0 {
@@ -208,7 +242,7 @@ impl Run<'_> {
                     0 => String::new(),
                     bytes => format!(", {} there already", size(bytes)),
                 };
-                let (downloaded, seconds) = (size(fetched.downloaded), start.elapsed().as_secs_f64());
+                let (downloaded, seconds) = (size(fetched.downloaded), took.as_secs_f64());
                 self.progress.step(&format!("{reference}: fetched {downloaded}{there}, in {seconds:.1} s"));
             }
         }

@@ -26,6 +26,8 @@ pub(super) struct Bars {
     all: MultiProgress,
     /// The bar below, while a reference is being fetched.
     total: Option<ProgressBar>,
+    /// The reference that is being fetched.
+    reference: Option<String>,
     blobs: HashMap<Digest, Blob>,
     visible: usize,
     /// What the bar below counts: bytes that are downloaded, or those that are proven.
@@ -47,15 +49,23 @@ struct Blob {
 impl Bars {
     pub(super) fn new(all: MultiProgress) -> Self {
         let counted = Phase::Downloading;
-        Self { all, total: None, blobs: HashMap::new(), visible: 0, counted, planned: 0, finished: 0 }
+        let (total, reference, blobs) = (None, None, HashMap::new());
+        Self { all, total, reference, blobs, visible: 0, counted, planned: 0, finished: 0 }
     }
 
     /// Shows an event; what belongs above the bars is given back as a line.
     pub(super) fn show(&mut self, event: &Event) -> Option<String> {
         match event {
-            Event::Resolved { reference, .. } => self.say(format!("{}: resolved", printable(reference))),
-            Event::Asking { reference, manifests } => self.say(asking(reference, *manifests)),
+            Event::Resolved { reference, .. } => {
+                self.turn_to(reference);
+                self.say(format!("{}: resolved", printable(reference)));
+            }
+            Event::Asking { reference, manifests } => {
+                self.turn_to(reference);
+                self.say(asking(reference, *manifests));
+            }
             Event::Planned { reference, blobs, bytes, .. } => {
+                self.turn_to(reference);
                 let message = format!("{}, {}", counted(*blobs, "blob"), printable(reference));
                 self.plan(Phase::Downloading, message, *bytes);
             }
@@ -76,6 +86,9 @@ impl Bars {
             Event::Waiting { digest: Some(digest), holder } => self.wait(*digest, holder),
             Event::Retry { .. } | Event::Waiting { .. } => return waits(event),
             Event::Chosen { .. } => return choice(event),
+            // One that only waited for its name may be finished when another one has begun.
+            Event::Finished { reference, .. }
+                if self.reference.as_ref().is_some_and(|now| now != reference) => {}
             Event::Finished { .. } => self.end(),
             _ => {}
         }
@@ -89,6 +102,14 @@ impl Bars {
             total
         });
         total.set_message(message);
+    }
+
+    /// The bars are one reference's at a time.
+    fn turn_to(&mut self, reference: &str) {
+        if self.reference.as_deref() != Some(reference) {
+            self.end();
+            self.reference = Some(reference.to_owned());
+        }
     }
 
     fn plan(&mut self, counted: Phase, message: String, bytes: u64) {
@@ -181,6 +202,7 @@ impl Bars {
             self.all.remove(&total);
         }
         (self.planned, self.finished) = (0, 0);
+        self.reference = None;
     }
 }
 
@@ -278,6 +300,23 @@ mod tests {
         assert_eq!(total(&bars), (200, 1 << 20));
         bars.show(&Event::Proving { blobs: 1, bytes: 1 << 20 });
         assert_eq!((total(&bars), bars.visible), ((0, 1 << 20), 0));
+    }
+
+    /// The end of a reference that waited for its name leaves alone the bars of the next, and a new reference counts from zero.
+    #[test]
+    fn the_bars_are_of_the_reference_at_work() {
+        let mut bars = bars();
+        let planned =
+            |name: &str| Event::Planned { reference: name.into(), blobs: 1, bytes: 1000, reused: 0 };
+        let finished = |name: &str| Event::Finished { reference: name.into(), status: "fetched" };
+        bars.show(&planned("a"));
+        bars.show(&planned("b"));
+        assert_eq!(bars.total.as_ref().unwrap().length(), Some(1000));
+        bars.show(&started(1, Phase::Downloading));
+        bars.show(&finished("a"));
+        assert_eq!(bars.visible, 1);
+        bars.show(&finished("b"));
+        assert!(bars.visible == 0 && bars.total.is_none());
     }
 
     /// Who is waited for is said at the blob's bar.

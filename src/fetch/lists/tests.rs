@@ -63,9 +63,10 @@ fn listed(layout: &Layout) -> Vec<String> {
     types
 }
 
-fn name_list(layout: &Layout, list: &List) -> bool {
+fn name_list(layout: &Layout, list: List) -> bool {
     let reporter: Arc<dyn Reporter> = Arc::new(NullReporter);
-    name(layout, Vec::new(), std::slice::from_ref(list), &reporter, &mut |_| ()).unwrap()
+    let fetch = ToName { named: Vec::new(), lists: vec![list] };
+    name(layout, &[&fetch], &reporter, &mut |_| ()).unwrap() == [true]
 }
 
 /// Each fetch adds to the list that stands there, however few types it is for; what went from the layout goes from the
@@ -74,17 +75,17 @@ fn name_list(layout: &Layout, list: &List) -> bool {
 fn a_list_grows_by_what_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::create(&folder.path().join("out"), &mut |_| ()).unwrap();
-    let (a, b) = (list(&layout, &["a"]), list(&layout, &["b", "c"]));
-    assert!(name_list(&layout, &a));
-    assert!(!name_list(&layout, &a), "the same again changes nothing");
-    assert!(name_list(&layout, &b));
+    let (a, b) = (|| list(&layout, &["a"]), || list(&layout, &["b", "c"]));
+    assert!(name_list(&layout, a()));
+    assert!(!name_list(&layout, a()), "the same again changes nothing");
+    assert!(name_list(&layout, b()));
     assert_eq!(listed(&layout), ["a", "b", "c"]);
     std::fs::remove_file(layout.blob_path(&referrer("a").digest)).unwrap();
-    assert!(name_list(&layout, &b));
+    assert!(name_list(&layout, b()));
     assert_eq!(listed(&layout), ["b", "c"]);
     let held = layout.index().unwrap().entries()[0].descriptor().unwrap().digest;
     std::fs::write(layout.blob_path(&held), "torn").unwrap();
-    name_list(&layout, &list(&layout, &["d"]));
+    name_list(&layout, list(&layout, &["d"]));
     assert_eq!(listed(&layout), ["d"]);
 }
 
@@ -99,7 +100,7 @@ fn nothing_is_lost_when_two_write_at_a_time() {
             let layout = layout.clone();
             scope.spawn(move || {
                 for name in some {
-                    name_list(&layout, &list(&layout, &[name]));
+                    name_list(&layout, list(&layout, &[name]));
                 }
             });
         }
