@@ -43,21 +43,22 @@ pub(super) struct DiffIdClaim {
     pub(super) layer: usize,
 }
 
-/// Everything that is claimed about one blob.
+/// Everything that is claimed about one blob. A layout has many blobs of which one thing is claimed once, so that lists are
+/// made no longer than that at first.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    /// Who claims which size.
-    sizes: BTreeMap<u64, BTreeSet<Referrer>>,
+    /// Which size is claimed by whom.
+    sizes: Vec<(u64, Referrer)>,
     diff_ids: Vec<DiffIdClaim>,
 }
 
 impl Claims {
     pub(super) fn add_size(&mut self, size: u64, by: Referrer) {
-        self.sizes.entry(size).or_default().insert(by);
+        push(&mut self.sizes, (size, by));
     }
 
     pub(super) fn add_diff_id(&mut self, claim: DiffIdClaim) {
-        self.diff_ids.push(claim);
+        push(&mut self.diff_ids, claim);
     }
 
     /// The claimed diff IDs.
@@ -72,18 +73,29 @@ impl Claims {
 
     /// Who needs the blob, in words.
     pub(super) fn referrers(&self) -> String {
-        some_of(&self.sizes.values().flatten().copied().collect())
+        some_of(&self.sizes.iter().map(|(_, by)| *by).collect())
     }
 
     /// A finding for each size that is claimed and is not the one that the blob has.
     pub(super) fn wrong_sizes(&self, digest: Digest, found: u64) -> impl Iterator<Item = Finding> + '_ {
-        self.sizes.iter().filter(move |(size, _)| **size != found).map(move |(size, by)| Finding {
+        let mut wrong: BTreeMap<u64, BTreeSet<Referrer>> = BTreeMap::new();
+        for (size, by) in self.sizes.iter().filter(|(size, _)| *size != found) {
+            wrong.entry(*size).or_default().insert(*by);
+        }
+        wrong.into_iter().map(move |(size, by)| Finding {
             kind: FindingKind::SizeMismatch,
             digest: Some(digest),
             path: Some(path_of(&digest)),
-            detail: format!("it has {found} bytes, and its size is {size} in {}", some_of(by)),
+            detail: format!("it has {found} bytes, and its size is {size} in {}", some_of(&by)),
         })
     }
+}
+
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.is_empty() {
+        list.reserve_exact(1);
+    }
+    list.push(item);
 }
 
 fn some_of(referrers: &BTreeSet<Referrer>) -> String {

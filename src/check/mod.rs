@@ -76,7 +76,9 @@ impl Known {
     /// What is known of a blob, where that is all that `algorithms` of its diff ID ask for.
     fn verdict(&mut self, digest: &Digest, algorithms: &BTreeSet<Algorithm>) -> Option<Verdict> {
         let is_enough = match self.0.get(digest)? {
-            Verdict::Proven { diff_ids, .. } => algorithms.iter().all(|one| diff_ids.contains_key(one)),
+            Verdict::Proven { diff_ids, .. } => {
+                algorithms.iter().all(|one| verdict::of(diff_ids, *one).is_some())
+            }
             Verdict::Wrong { .. } | Verdict::Missing { .. } => true,
         };
         if is_enough { self.0.remove(digest) } else { None }
@@ -93,6 +95,8 @@ pub(crate) fn check_but(
     let context = Context { layout, reporter, cancelled: &options.cancelled };
     let index = layout.index()?;
     let mut walked = walk::walk(&context, &index)?;
+    // It may be long, and is needed no more.
+    drop(index);
     let files = files::list(layout.root())?;
     let all: BTreeSet<Digest> = walked.claims.keys().chain(&files.blobs).copied().collect();
     let mut tasks = Vec::new();

@@ -39,7 +39,7 @@ pub(crate) fn prove_blobs(
         let reason = match verdict {
             Verdict::Proven { diff_ids, proofs, .. } => {
                 proven.extend(proofs);
-                let failed = diff_ids.into_values().find_map(Result::err);
+                let failed = diff_ids.into_iter().find_map(|(_, diff_id)| diff_id.err());
                 let Some(reason) = failed else { continue };
                 reason
             }

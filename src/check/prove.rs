@@ -115,7 +115,8 @@ impl Shared<'_> {
             Opened::Unusable(reason) => return Ok(Verdict::Missing { reason }),
         };
         self.context.started(task.digest, size);
-        let (mut diff_ids, mut proofs) = (BTreeMap::new(), Vec::new());
+        let count = task.algorithms.len();
+        let (mut diff_ids, mut proofs) = (Vec::with_capacity(count), Vec::with_capacity(count.max(1)));
         if task.algorithms.is_empty() {
             match self.read(&mut file, size, task, Content::Opaque) {
                 Ok(proof) => proofs.push(proof),
@@ -136,9 +137,9 @@ impl Shared<'_> {
                 }
                 Err(failed) => return failed.verdict(self.context, task, size),
             };
-            diff_ids.insert(*algorithm, diff_id);
+            diff_ids.push((*algorithm, diff_id));
         }
-        let diff_id = diff_ids.values().find_map(|diff_id| diff_id.as_ref().ok().copied());
+        let diff_id = diff_ids.iter().find_map(|(_, diff_id)| diff_id.as_ref().ok().copied());
         self.context.verified(task.digest, size, diff_id);
         Ok(Verdict::Proven { size, diff_ids, proofs })
     }

@@ -1,6 +1,5 @@
 //! What reading a blob showed, apart from what is claimed about it, and the findings that the two make together.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use super::blob::path_of;
@@ -15,8 +14,8 @@ pub(super) enum Verdict {
     /// Its content has the digest that is its name.
     Proven {
         size: u64,
-        /// The diff IDs that were computed, or why one cannot be.
-        diff_ids: BTreeMap<Algorithm, Result<Digest, String>>,
+        /// The diff IDs that were computed, or why one cannot be: nearly always none or one.
+        diff_ids: Vec<(Algorithm, Result<Digest, String>)>,
         /// One for each time that it was read.
         proofs: Vec<ProvenBlob>,
     },
@@ -49,7 +48,7 @@ impl Verdict {
         match (self, claims) {
             (Self::Proven { size, diff_ids, .. }, Some(claims)) => {
                 let diff_ids = claims.diff_ids().iter().filter_map(|claim| {
-                    let detail = contradiction(claim, diff_ids.get(&claim.diff_id.algorithm()))?;
+                    let detail = contradiction(claim, of(diff_ids, claim.diff_id.algorithm()))?;
                     Some(finding(FindingKind::DiffIdMismatch, detail))
                 });
                 claims.wrong_sizes(digest, *size).chain(diff_ids).collect()
@@ -69,6 +68,14 @@ impl Verdict {
             (Self::Missing { reason }, None) => vec![finding(FindingKind::Stray, reason.clone())],
         }
     }
+}
+
+/// The diff ID in an algorithm.
+pub(super) fn of(
+    diff_ids: &[(Algorithm, Result<Digest, String>)],
+    algorithm: Algorithm,
+) -> Option<&Result<Digest, String>> {
+    diff_ids.iter().find(|(one, _)| *one == algorithm).map(|(_, diff_id)| diff_id)
 }
 
 /// How a claimed diff ID differs from the computed one, if it does.

@@ -427,7 +427,7 @@ impl Walk<'_> {
                 if !is_known {
                     self.context.verified(*digest, size, None);
                 }
-                (Some(bytes), Verdict::Proven { size, diff_ids: BTreeMap::new(), proofs: vec![proof] })
+                (Some(bytes), Verdict::Proven { size, diff_ids: Vec::new(), proofs: vec![proof] })
             }
             Err(error) => {
                 let verdict = Verdict::wrong(&error, size);

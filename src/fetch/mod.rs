@@ -57,7 +57,8 @@ pub async fn fetch(
     request: &Request,
     reporter: &Arc<dyn Reporter>,
 ) -> Result<Fetched, FetchError> {
-    match prepare(registry, request, reporter, None).await? {
+    // Its state is some 17 KiB, which is better not carried along on the stack.
+    match Box::pin(prepare(registry, request, reporter, None)).await? {
         (Prepared::Done(fetched), _) => Ok(*fetched),
         (Prepared::Unnamed(unnamed), _) => unnamed.name(reporter).await,
     }

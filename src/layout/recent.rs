@@ -1,40 +1,31 @@
 //! The `index.json` that was read or written last, taken apart.
 //!
-//! A fetch of many images looks at the index several times for each of them, and to take it apart again each time would make
-//! the whole take the square of their number. What is kept is found by the file's bytes, all of them, so that it does not matter
-//! who changed the file, when, or how: other bytes are read anew. One index is kept for the whole process.
+//! A fetch of many images looks at the index again and again, and to take it apart each time would make the whole take the
+//! square of their number. What is remembered is found by the digest of the file's bytes, so that it does not matter who
+//! changed the file, when, or how: other bytes are read anew. It is there for as long as somebody uses it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::index::IndexDocument;
+use crate::digest::Digest;
 
-/// A larger one, which some 30,000 images make, is not kept: memory counts more then.
-const LARGEST: usize = 16 << 20;
-
-static RECENT: Mutex<Option<(Vec<u8>, Arc<IndexDocument>)>> = Mutex::new(None);
-
-fn recent() -> MutexGuard<'static, Option<(Vec<u8>, Arc<IndexDocument>)>> {
-    RECENT.lock().unwrap_or_else(PoisonError::into_inner)
-}
+static RECENT: Mutex<Option<(Digest, Weak<IndexDocument>)>> = Mutex::new(None);
 
 /// Takes an index apart, unless it is the recent one.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn parse(bytes: Vec<u8>) -> Result<Arc<IndexDocument>, String> {
-    if let Some((known, index)) = &*recent()
-        && *known == bytes
-    {
-        return Ok(Arc::clone(index));
+pub(super) fn parse(bytes: &[u8]) -> Result<Arc<IndexDocument>, String> {
+    let digest = Digest::sha256(bytes);
+    let recent = || RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+    let known =
+        recent().as_ref().filter(|(known, _)| *known == digest).and_then(|(_, index)| index.upgrade());
+    if let Some(index) = known {
+        return Ok(index);
     }
-    let index = Arc::new(IndexDocument::parse(&bytes)?);
-    remember(bytes, Arc::clone(&index));
+    let index = Arc::new(IndexDocument::parse(bytes)?);
+    *recent() = Some((digest, Arc::downgrade(&index)));
     Ok(index)
-}
-
-/// Keeps an index whose bytes are these.
-pub(super) fn remember(bytes: Vec<u8>, index: Arc<IndexDocument>) {
-    *recent() = (bytes.len() <= LARGEST).then_some((bytes, index));
 }
 
 #[cfg(test)]
@@ -51,8 +42,10 @@ mod tests {
         };
         let size = |index: &IndexDocument| index.entries()[0].descriptor().unwrap().size;
         for number in [11, 12, 12, 11] {
-            assert_eq!(size(&parse(index(number)).unwrap()), number);
-            assert!(parse(b"{}]".to_vec()).is_err());
+            let kept = parse(&index(number)).unwrap();
+            assert_eq!(size(&kept), number);
+            assert!(parse(b"{}]").is_err());
+            assert!(Arc::ptr_eq(&kept, &parse(&index(number)).unwrap()));
         }
     }
 }

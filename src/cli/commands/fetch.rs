@@ -128,8 +128,8 @@ impl Run<'_> {
         let mut group = Group::new(&self.registry, &self.reporter);
         for request in &fetch.requests {
             let mut told = |settled| self.tell(settled, &mut outcomes);
-            // What waits for its name until then comes first.
-            match group.during(self.expanded(request, fetch.all_tags.as_ref()), &mut told).await {
+            let expanded = Box::pin(self.expanded(request, fetch.all_tags.as_ref()));
+            match group.during(expanded, &mut told).await {
                 Ok(requests) => {
                     for request in requests {
                         group.fetch(request, &mut |settled| self.tell(settled, &mut outcomes)).await;
