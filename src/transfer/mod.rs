@@ -276,7 +276,8 @@ impl Engine {
             options.segment_size,
             options.connections,
             options.connections + SPARE_FILES,
-        );
+        )
+        .abreast(threads);
         for at in (0..tasks.len()).filter(|at| tasks[*at].source.place_count() > 1) {
             schedule.set_apart(at);
         }

@@ -1,11 +1,14 @@
 //! Which bytes are asked for next: splitting blobs into segments and ordering them. Pure.
 //!
-//! The blob that is furthest from done comes first, earlier offsets before later ones. A blob whose registry was not yet
-//! seen to honour ranges gets one request at a time; the first answer decides. Towards the end segments become smaller,
+//! Of the few largest blobs that are not all handed out the one that is furthest from done comes first, earlier offsets
+//! before later ones. A blob whose registry was not yet
+//! seen to honour ranges gets one request at a time; the first answer decides. Segments begin small, so that the bytes
+//! at a blob's beginning, which are the first to be proven, come first; towards the end they become smaller again,
 //! so that all connections come to their end together. When nothing is left to hand out, an open segment that is slow
 //! all the same is split between its connection and an idle one; what its connection has in flight beyond the split is
 //! lost, so that is the last resort.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -121,8 +124,12 @@ pub(crate) struct Schedule {
     segment_size: u64,
     connections: usize,
     open_limit: usize,
+    /// How many blobs are cut up at a time.
+    abreast: usize,
     ranges: Ranges,
     next_flight: u64,
+    /// How many bytes were given to connections so far.
+    handed_out: u64,
     stopped: bool,
 }
 
@@ -148,10 +155,17 @@ impl Schedule {
             segment_size: segment_size.max(1),
             connections: connections.max(1),
             open_limit,
+            abreast: usize::MAX,
             ranges: Ranges::Unknown,
             next_flight: 0,
+            handed_out: 0,
             stopped: false,
         }
+    }
+
+    /// Cuts up no more blobs at a time than this, the largest first, where those keep the connections busy.
+    pub(crate) fn abreast(self, blobs: usize) -> Self {
+        Self { abreast: blobs.max(1), ..self }
     }
 
     /// The blob comes from another server than the others do.
@@ -171,21 +185,26 @@ impl Schedule {
         }
         let may_open = self.blobs.iter().filter(|blob| blob.is_open()).count() < self.open_limit;
         let segment = self.next_size();
-        let best = (0..self.blobs.len())
-            .filter_map(|at| {
-                let blob = &self.blobs[at];
-                let range = match blob.stage {
-                    Stage::Unopened if may_open => None,
-                    Stage::Held(until) if may_open && until <= now => None,
-                    Stage::Open => Some(self.next_range(blob, segment)?),
-                    _ => return None,
-                };
-                Some((blob.missing(), std::cmp::Reverse(at), range))
-            })
-            .max_by_key(|(missing, at, _)| (*missing, *at));
+        let candidate = |at: usize| {
+            let blob = &self.blobs[at];
+            let range = match blob.stage {
+                Stage::Unopened if may_open => None,
+                Stage::Held(until) if may_open && until <= now => None,
+                Stage::Open => Some(self.next_range(blob, segment)?),
+                _ => return None,
+            };
+            Some((at, range))
+        };
+        let mut candidates: Vec<_> = (0..self.blobs.len()).filter_map(candidate).collect();
+        if candidates.len() > self.abreast {
+            candidates
+                .select_nth_unstable_by_key(self.abreast, |(at, _)| (Reverse(self.blobs[*at].size), *at));
+            candidates.truncate(self.abreast);
+        }
+        let best = candidates.into_iter().max_by_key(|(at, _)| (self.blobs[*at].missing(), Reverse(*at)));
         match best {
-            Some((_, std::cmp::Reverse(at), Some(range))) => Work::Fill(self.take(at, range, now)),
-            Some((_, std::cmp::Reverse(at), None)) => {
+            Some((at, Some(range))) => Work::Fill(self.take(at, range, now)),
+            Some((at, None)) => {
                 self.blobs[at].stage = Stage::Opening;
                 Work::Open(at)
             }
@@ -207,13 +226,15 @@ impl Schedule {
         held.into_iter().chain(split).min()
     }
 
-    /// How large the next segment is: the unit, until what is left is no longer two of them for each connection.
+    /// How large the next segment is: the unit, but less at the beginning, because what is behind the first segment cannot be
+    /// proven before that is there, and from when what is left is no longer two units for each connection.
     fn next_size(&self) -> u64 {
-        if self.connections == 1 {
+        let connections = self.connections as u64;
+        if connections == 1 {
             return self.segment_size;
         }
         let left: u64 = self.blobs.iter().map(Blob::untaken).sum();
-        let share = left / (2 * self.connections as u64);
+        let share = (2 * self.handed_out / connections).min(left / (2 * connections));
         share.clamp(SMALLEST_SEGMENT.min(self.segment_size), self.segment_size)
     }
 
@@ -245,6 +266,7 @@ impl Schedule {
     fn take(&mut self, at: usize, range: Range<u64>, now: Instant) -> Assignment {
         let id = self.next_flight;
         self.next_flight += 1;
+        self.handed_out = self.handed_out.saturating_add(range.end - range.start);
         let flight = Flight { id, position: range.start, end: range.end, started: now, began: range.start };
         self.blobs[at].flights.push(flight);
         Assignment { blob: at, flight: id }
@@ -549,10 +571,10 @@ mod tests {
         let mut schedule = Schedule::new([4 * MIB, 100], 16 * MIB, 2, 40);
         open(&mut schedule);
         let (first, ask) = schedule.fill(now);
-        assert_eq!(ask, Ask::Part(0..MIB + 25));
+        assert_eq!(ask, Ask::Part(0..MIB));
         assert!(schedule.part_answered(&first));
         let (_, ask) = schedule.fill(now);
-        assert!(matches!(ask, Ask::Part(Range { start, .. }) if start == MIB + 25), "{ask:?}");
+        assert!(matches!(ask, Ask::Part(Range { start, .. }) if start == MIB), "{ask:?}");
         let mut alone = Schedule::new([100], 16 * MIB, 2, 40);
         open(&mut alone);
         assert_eq!(alone.fill(now).1, Ask::Whole);
@@ -657,23 +679,27 @@ mod tests {
         assert_eq!(schedule.gaps(0, 0..2 * MIB).first(), Some(&(MIB..2 * MIB)));
     }
 
-    /// Towards the end segments become smaller, down to a MiB, so that no connection has a large one left alone.
+    /// The first segments are small, so that what is proven begins soon, and towards the end they become smaller again, down
+    /// to a MiB, so that no connection has a large one left alone.
     #[test]
-    fn segments_shrink_towards_the_end() {
+    fn segments_grow_and_shrink() {
         let now = Instant::now();
-        let mut schedule = Schedule::new([64 * MIB], 16 * MIB, 4, 8);
+        let mut schedule = Schedule::new([160 * MIB], 16 * MIB, 4, 8);
         open(&mut schedule);
         let (first, ask) = schedule.fill(now);
-        assert_eq!(ask, Ask::Part(0..8 * MIB));
+        assert_eq!(ask, Ask::Part(0..MIB));
         schedule.part_answered(&first);
         let sizes: Vec<u64> = std::iter::from_fn(|| match schedule.next(now) {
             Work::Fill(assignment) => schedule.position(&assignment).map(|range| range.end - range.start),
             _ => None,
         })
         .collect();
-        assert_eq!(sizes.iter().sum::<u64>(), 56 * MIB);
-        assert_eq!(sizes[0], 7 * MIB);
-        assert!(sizes.windows(2).all(|pair| pair[0] >= pair[1]), "{sizes:?}");
+        assert_eq!(sizes.iter().sum::<u64>(), 159 * MIB);
+        assert_eq!(sizes[0], MIB);
+        let most = sizes.iter().position(|size| *size == sizes.iter().copied().max().unwrap()).unwrap();
+        assert!(sizes[most] > 8 * MIB, "{sizes:?}");
+        assert!(sizes[..most].is_sorted(), "{sizes:?}");
+        assert!(sizes[most..].is_sorted_by(|one, next| one >= next), "{sizes:?}");
         assert!(sizes[sizes.len() - 2] == MIB, "{sizes:?}");
     }
 
@@ -685,6 +711,27 @@ mod tests {
         open(&mut schedule);
         let order: Vec<usize> = (0..3).map(|_| schedule.fill(now).0.blob).collect();
         assert_eq!(order, [1, 2, 0]);
+    }
+
+    /// Of blobs that are cut up only so many are at a time, the largest first: what is left at the end is of few of them. A
+    /// connection that they have no use for takes another.
+    #[test]
+    fn few_blobs_are_cut_up_at_a_time() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new([4 * MIB, 12 * MIB, 9 * MIB, 5], 4 * MIB, 8, 8).abreast(2);
+        open(&mut schedule);
+        let order: Vec<usize> = std::iter::from_fn(|| match schedule.next(now) {
+            Work::Fill(assignment) => {
+                schedule.part_answered(&assignment);
+                Some(assignment.blob)
+            }
+            _ => None,
+        })
+        .collect();
+        let last = |blob: usize| order.iter().rposition(|at| *at == blob).unwrap();
+        let first = |blob: usize| order.iter().position(|at| *at == blob).unwrap();
+        assert_eq!((first(1), first(2)), (0, 12), "{order:?}");
+        assert!(first(0) > last(1) && first(3) > last(2), "{order:?}");
     }
 
     /// What an earlier process left is not asked for again, mid-segment included.
