@@ -1,4 +1,4 @@
-//! What happens when the process dies, or the file system fails, at any step of a fetch.
+//! What happens when the process dies, or the file system fails, at any step of a fetch; and when it fails at one of a repair.
 //!
 //! The binary is built with the feature `failpoints`, which lets a test choose the step (`src/failpoint.rs`). A first run
 //! without harm tells which steps there are and how often each is passed; then there is a run for each of them. After every
@@ -13,6 +13,7 @@ mod moved;
 mod points;
 mod programs;
 mod real;
+mod repairs;
 mod scene;
 mod sound;
 #[path = "../it/support/mod.rs"]
