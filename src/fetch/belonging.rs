@@ -446,7 +446,7 @@ fn read(manifest: Result<Manifest, FetchError>, digest: Digest) -> Result<Read, 
 
 /// Why what came is no manifest, without the request.
 fn what_is_wrong(error: &RegistryError) -> String {
-    match error {
+    match error.refusal() {
         RegistryError::Manifest { source, .. } => source.to_string(),
         error => error.to_string(),
     }

@@ -1,11 +1,36 @@
-//! What kind of failure an error of a registry is, and what the user may do about it.
+//! What kind of failure an error of a registry is, whether to try again, and what the user may do about it.
 
 use http::StatusCode;
 
-use super::error::{RegistryError, is_passing};
+use super::error::RegistryError;
 use super::fault::Fault;
+use super::retry::Disposition;
 use super::tls::{CLIENT_CERTIFICATE, CLIENT_CERTIFICATE_REFUSED};
 use crate::failure::{Failure, Kind};
+
+impl RegistryError {
+    /// What may be done about it.
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Network { fault, .. } => match fault {
+                Fault::Tls(_) | Fault::NotTls => Disposition::Fatal,
+                _ => Disposition::AGAIN,
+            },
+            Self::Status { status, retry_after, .. } if is_passing(*status) => {
+                Disposition::Again { after: *retry_after }
+            }
+            Self::WrongRange { .. } => Disposition::AGAIN,
+            Self::Token { source, .. } => source.disposition(),
+            Self::Nowhere { tried, .. } | Self::Mirrored { mirrors: tried, .. } => tried.disposition(),
+            _ => Disposition::Fatal,
+        }
+    }
+}
+
+/// Whether the same request may be answered otherwise a little later.
+pub(super) fn is_passing(status: StatusCode) -> bool {
+    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) || status.is_server_error()
+}
 
 impl Failure for RegistryError {
     fn kind(&self) -> Kind {
@@ -51,7 +76,9 @@ impl Failure for RegistryError {
             | Self::SignatureList { .. }
             | Self::Encoding { .. } => Kind::Integrity,
             Self::Manifest { source, .. } => source.kind(),
-            Self::GaveUp { source, .. } | Self::ComeBackLater { source, .. } => source.kind(),
+            Self::GaveUp { source, .. }
+            | Self::ComeBackLater { source, .. }
+            | Self::InVain { source, .. } => source.kind(),
         }
     }
 
@@ -105,9 +132,9 @@ impl Failure for RegistryError {
             Self::Nowhere { tried, .. } => return tried.hint(),
             Self::Manifest { source, .. } => return source.hint(),
             Self::Token { source, .. } => return source.hint(),
-            Self::GaveUp { source, .. } | Self::ComeBackLater { source, .. } => {
-                return source.hint();
-            }
+            Self::GaveUp { source, .. }
+            | Self::ComeBackLater { source, .. }
+            | Self::InVain { source, .. } => return source.hint(),
             _ => return None,
         };
         Some(hint.to_owned())

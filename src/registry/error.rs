@@ -1,4 +1,4 @@
-//! What can go wrong between here and a registry: [`RegistryError`], what may be done about it, and what the user may.
+//! What can go wrong between here and a registry: [`RegistryError`]. What may be done about it, [`advice`](super::advice) says.
 //!
 //! Every error of a request names what it is about (reference or repository and digest) and the URL, without user,
 //! password and query: signed URLs carry their secret in the query. Texts from the far side are capped and escaped.
@@ -14,7 +14,6 @@ use super::config::certs_d::CertsDError;
 use super::config::registries_conf::RegistriesConfError;
 use super::pages::LinkRefusal;
 use super::redirect::Refusal;
-use super::retry::Disposition;
 use super::retrying::Earlier;
 use super::tags::TAGS;
 use super::tried::{self, Told, Tried};
@@ -393,12 +392,28 @@ pub enum RegistryError {
         /// The answer.
         source: Box<RegistryError>,
     },
+    /// The registry refused for good, after tries that had failed.
+    #[error("failed for good{before}")]
+    InVain {
+        /// What the tries before came to.
+        before: Earlier,
+        /// The refusal.
+        source: Box<RegistryError>,
+    },
 }
 
 impl RegistryError {
+    /// What the last try ended with, where there is no use in another: the same whatever came before it.
+    pub(crate) fn refusal(&self) -> &Self {
+        match self {
+            Self::InVain { source, .. } => source.refusal(),
+            error => error,
+        }
+    }
+
     /// Whether a range was asked for and something else came: the blob may have to be read as one stream.
     pub fn is_range_refusal(&self) -> bool {
-        match self {
+        match self.refusal() {
             Self::WrongRange { .. } => true,
             Self::Nowhere { tried, .. } => tried.is_range_refusal(),
             Self::GaveUp { source, .. } => source.is_range_refusal(),
@@ -409,7 +424,7 @@ impl RegistryError {
 
     /// The status of the answer, where it came to one.
     pub fn status(&self) -> Option<StatusCode> {
-        match self {
+        match self.refusal() {
             Self::Status { status, .. } => Some(*status),
             Self::GaveUp { source, .. } | Self::ComeBackLater { source, .. } => source.status(),
             Self::Mirrored { primary, .. } => primary.status(),
@@ -419,7 +434,7 @@ impl RegistryError {
 
     /// Who was refused, where that is what the error is about.
     pub(super) fn refused_identity(&self) -> Option<&Identity> {
-        match self {
+        match self.refusal() {
             Self::Status { identity, .. } | Self::Unauthorized { identity, .. }
                 if self.kind() == Kind::Auth =>
             {
@@ -437,7 +452,7 @@ impl RegistryError {
 
     /// Whether what came is no manifest of a kind that is known here: of another kind, or something else altogether.
     pub fn is_no_manifest(&self) -> bool {
-        let Self::Manifest { source, .. } = self else { return false };
+        let Self::Manifest { source, .. } = self.refusal() else { return false };
         matches!(
             **source,
             ManifestError::UnsupportedContentType { .. }
@@ -466,32 +481,11 @@ impl RegistryError {
     pub(super) fn is_unconnected(&self) -> bool {
         matches!(self, Self::Network { fault: Fault::Connect(_) | Fault::Proxy { .. }, .. })
     }
-
-    /// What may be done about it.
-    pub fn disposition(&self) -> Disposition {
-        match self {
-            Self::Network { fault, .. } => match fault {
-                Fault::Tls(_) | Fault::NotTls => Disposition::Fatal,
-                _ => Disposition::AGAIN,
-            },
-            Self::Status { status, retry_after, .. } if is_passing(*status) => {
-                Disposition::Again { after: *retry_after }
-            }
-            Self::WrongRange { .. } => Disposition::AGAIN,
-            Self::Token { source, .. } => source.disposition(),
-            Self::Nowhere { tried, .. } | Self::Mirrored { mirrors: tried, .. } => tried.disposition(),
-            _ => Disposition::Fatal,
-        }
-    }
-}
-
-/// Whether the same request may be answered otherwise a little later.
-pub(super) fn is_passing(status: StatusCode) -> bool {
-    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) || status.is_server_error()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::retry::Disposition;
     use super::*;
 
     /// The exit code that each status becomes, and whether it is tried again.

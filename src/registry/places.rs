@@ -445,13 +445,13 @@ pub fn bare_url(text: &str) -> String {
 
 fn is_unasked(error: &(impl Failure + 'static)) -> bool {
     let error: &(dyn Error + 'static) = error;
-    matches!(error.downcast_ref(), Some(RegistryError::Elsewhere { .. }))
+    matches!(error.downcast_ref().map(RegistryError::refusal), Some(RegistryError::Elsewhere { .. }))
 }
 
 /// The hints about registries and logins do not hold for other hosts, those about TLS and names do.
 fn network_hint(error: &(impl Failure + 'static)) -> Option<String> {
     let dynamic: &(dyn Error + 'static) = error;
-    match dynamic.downcast_ref() {
+    match dynamic.downcast_ref().map(RegistryError::refusal) {
         Some(RegistryError::Network {
             fault: Fault::Tls(_) | Fault::Resolve(_) | Fault::Proxy { .. },
             ..

@@ -53,14 +53,15 @@ impl Registry {
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, RegistryError> {
         if self.inner.offers.referrers_api(repository) != Some(ReferrersApi::Lacks) {
-            match self.listed(repository, subject).await {
-                Err(RegistryError::NotOffered { about, status, codes }) => {
-                    tracing::debug!(request = about.request, %status, "no referrers API");
-                    if !is_about_the_manifest(&codes) {
-                        self.inner.offers.learn_referrers_api(repository, ReferrersApi::Lacks);
-                    }
-                }
-                listed => return listed,
+            let listed = self.listed(repository, subject).await;
+            let Err(RegistryError::NotOffered { about, status, codes }) =
+                listed.as_ref().map_err(RegistryError::refusal)
+            else {
+                return listed;
+            };
+            tracing::debug!(request = about.request, %status, "no referrers API");
+            if !is_about_the_manifest(codes) {
+                self.inner.offers.learn_referrers_api(repository, ReferrersApi::Lacks);
             }
         }
         self.listed_by_tag(repository, subject).await
@@ -130,7 +131,7 @@ impl Registry {
         let manifest = match self.tagged(repository, &tag).await {
             Ok(Some((_, manifest))) => manifest,
             Ok(None) => return Ok(Vec::new()),
-            Err(RegistryError::Manifest { source, .. }) if is_null_list(&source) => return Ok(Vec::new()),
+            Err(error) if names_null_list(&error) => return Ok(Vec::new()),
             Err(error) if error.is_no_manifest() => {
                 self.names_no_list(repository, &tag);
                 return Ok(Vec::new());
@@ -229,6 +230,11 @@ fn entries(page: &Page, is_first: bool) -> Result<Vec<Descriptor>, RegistryError
         }
         Err(source) => Err(RegistryError::Manifest { about: about(), source: Box::new(source) }),
     }
+}
+
+/// Whether what the tag names is an index that lists nothing.
+fn names_null_list(error: &RegistryError) -> bool {
+    matches!(error.refusal(), RegistryError::Manifest { source, .. } if is_null_list(source))
 }
 
 /// Whether an index has null for an empty list, as Go writes a list that nobody put anything into.

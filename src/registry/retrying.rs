@@ -38,12 +38,10 @@ pub trait Retryable: Error + Sized + 'static {
     #[must_use]
     fn come_back_later(self, after: Duration, before: Option<Earlier>) -> Self;
 
-    /// The error of a try after which there is no use in another, `before` being what the tries before it came to. Where others
-    /// tell errors apart, it stays what it is.
+    /// The error of a try after which there is no use in another, `before` being what the tries before it came to. Its kind is
+    /// that of the last try.
     #[must_use]
-    fn in_vain(self, _before: Earlier) -> Self {
-        self
-    }
+    fn in_vain(self, before: Earlier) -> Self;
 }
 
 /// The tries before the last one, in words.
@@ -93,6 +91,10 @@ impl Retryable for RegistryError {
 
     fn come_back_later(self, after: Duration, before: Option<Earlier>) -> Self {
         Self::ComeBackLater { after, before, source: Box::new(self) }
+    }
+
+    fn in_vain(self, before: Earlier) -> Self {
+        Self::InVain { before, source: Box::new(self) }
     }
 }
 
@@ -152,8 +154,8 @@ impl Registry {
     /// `digest` is what the tries are about, for the [`Notice::Retry`] that every failure becomes.
     ///
     /// # Errors
-    /// The error of the last try when it is fatal; else the first one's since the last real progress, made into one
-    /// that says how many there were and for how long.
+    /// The error of the last try when it is fatal; else the first one's since the last real progress. Where there were
+    /// several tries, either is made into one that says how many there were and for how long.
     pub(super) async fn retrying<T, E, F>(
         &self,
         budget: &Budget,
@@ -188,9 +190,9 @@ impl Registry {
     /// Where the blob has several places, one that was given up is followed by the next, with a full budget.
     ///
     /// # Errors
-    /// The error of the last try when it is fatal; else the first one's since the last real progress, made into one that
-    /// says how many there were and for how long; [`RegistryError::Nowhere`] and [`RegistryError::Mirrored`] when every one of several
-    /// places was given up.
+    /// The error of the last try when it is fatal; else the first one's since the last real progress. Where there were
+    /// several tries, either is made into one that says how many there were and for how long. [`RegistryError::Nowhere`]
+    /// and [`RegistryError::Mirrored`] when every one of several places was given up.
     pub async fn retrying_blob<T, E, F>(
         &self,
         budget: &Budget,

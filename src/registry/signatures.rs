@@ -107,7 +107,7 @@ impl Registry {
         let ping = || async {
             let ask = Ask { identity: Identity::Anonymous, ..Ask::get(&subject) };
             let Found { answer, .. } = self.attempt(&target, ask, "/v2/").await?;
-            if super::error::is_passing(answer.status()) {
+            if super::advice::is_passing(answer.status()) {
                 return Err(answer.into_error().await);
             }
             let keeps = answer.header(SUPPORTS).is_some_and(|value| value.trim() == "1");

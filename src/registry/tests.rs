@@ -964,6 +964,9 @@ async fn callers_errors_are_retried_by_their_own_word() {
         fn come_back_later(self, _after: Duration, _before: Option<Earlier>) -> Self {
             self
         }
+        fn in_vain(self, _before: Earlier) -> Self {
+            self
+        }
     }
     let server = Server::start(|_| reply(200).body("bl").announcing(Length::Of(4))).await;
     let registry = registry();

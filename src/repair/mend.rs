@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 
-use super::error::{RepairError, SourceError};
+use super::error::SourceError;
 use super::wanted::{Found, Made, Wanted, What};
 use super::{Options, blocking};
 use crate::digest::Digest;
@@ -38,7 +38,9 @@ pub(super) struct Mending<'a> {
     hosts: Mutex<HashMap<String, u32>>,
     /// What was brought.
     pub(super) brought: BTreeSet<Digest>,
-    /// The first failure of each blob that was not.
+    /// The blob at which this machine said no, so that nothing else is tried.
+    ended_at: Option<Digest>,
+    /// The first failure of each blob that was not, and where this machine said no, that.
     pub(super) failures: BTreeMap<Digest, SourceError>,
     /// What images need, as it was last seen.
     pub(super) wanted: BTreeMap<Digest, Wanted>,
@@ -60,25 +62,37 @@ impl<'a> Mending<'a> {
             remade: BTreeSet::new(),
             hosts: Mutex::default(),
             brought: BTreeSet::new(),
+            ended_at: None,
             failures: BTreeMap::new(),
             wanted: BTreeMap::new(),
         }
     }
 
-    /// Brings what was found, as far as it can be had from places that were not asked for it yet. Says what was brought.
-    ///
-    /// # Errors
-    /// [`RepairError::Machine`] when this machine is at fault.
-    pub(super) async fn round(&mut self, found: Found) -> Result<BTreeSet<Digest>, RepairError> {
+    /// Whether this machine said no: no other blob would fare better.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended_at.is_some()
+    }
+
+    /// Why there was no going on, where this machine said no.
+    pub(super) fn take_end(&mut self) -> Option<SourceError> {
+        self.ended_at.take().and_then(|digest| self.failures.remove(&digest))
+    }
+
+    /// Brings what was found, as far as it can be had from places that were not asked for it yet, and until this machine says
+    /// no. Says what was brought.
+    pub(super) async fn round(&mut self, found: Found) -> BTreeSet<Digest> {
         let mut brought = BTreeSet::new();
         for made in &found.made {
+            if self.has_ended() {
+                break;
+            }
             // A list of referrers is made of what the layout has, which may be more in the next round.
             let is_new = self.remade.insert((made.entry.digest, made.repository.clone()));
             if is_new || remake::source(&made.entry).is_none() {
-                brought.extend(self.make_again(made, &found.wanted).await?);
+                brought.extend(self.make_again(made, &found.wanted).await);
             }
         }
-        loop {
+        while !self.has_ended() {
             let next = self.next(&found.wanted, &brought);
             if next.is_empty() {
                 break;
@@ -96,23 +110,24 @@ impl<'a> Mending<'a> {
             for (wanted, outcome) in outcomes {
                 match outcome {
                     Ok(()) => drop(brought.insert(wanted.descriptor.digest)),
-                    Err(error) => self.failed(wanted.descriptor.digest, error)?,
+                    Err(error) => self.failed(wanted.descriptor.digest, error),
                 }
             }
         }
         self.failures.retain(|digest, _| !brought.contains(digest));
         self.brought.extend(&brought);
         self.wanted = found.wanted;
-        Ok(brought)
+        brought
     }
 
-    fn failed(&mut self, digest: Digest, error: SourceError) -> Result<(), RepairError> {
-        if error.is_the_machines() {
-            return Err(RepairError::Machine(Box::new(error)));
-        }
+    fn failed(&mut self, digest: Digest, error: SourceError) {
         tracing::info!(%digest, %error, "not brought");
-        self.failures.entry(digest).or_insert(error);
-        Ok(())
+        if error.is_the_machines() {
+            self.ended_at.get_or_insert(digest);
+            self.failures.insert(digest, error);
+        } else {
+            self.failures.entry(digest).or_insert(error);
+        }
     }
 
     /// Each blob that is still missing, with the next place that it may come from.
@@ -211,11 +226,7 @@ impl<'a> Mending<'a> {
     }
 
     /// Makes again what conversion made, or a list of referrers, and takes of it what is bad here.
-    async fn make_again(
-        &mut self,
-        made: &Made,
-        wanted: &BTreeMap<Digest, Wanted>,
-    ) -> Result<BTreeSet<Digest>, RepairError> {
+    async fn make_again(&mut self, made: &Made, wanted: &BTreeMap<Digest, Wanted>) -> BTreeSet<Digest> {
         let is_made = |digest: &&Digest| match wanted.get(digest).map(|wanted| wanted.what) {
             Some(What::Document) => true,
             Some(What::Config) => made.is_schema1(),
@@ -223,20 +234,20 @@ impl<'a> Mending<'a> {
         };
         let missing: BTreeSet<Digest> = made.bad.iter().filter(is_made).copied().collect();
         let mut brought = BTreeSet::new();
-        let Some(first) = missing.first() else { return Ok(brought) };
+        let Some(first) = missing.first() else { return brought };
         let documents = match self.made(made).await {
             Ok(documents) => documents,
             // The others may be documents that were not made, and are asked for.
             Err(error) => {
                 let root = made.entry.digest;
-                self.failed(if missing.contains(&root) { root } else { *first }, error)?;
-                return Ok(brought);
+                self.failed(if missing.contains(&root) { root } else { *first }, error);
+                return brought;
             }
         };
         let root = made.entry.digest;
         let is_same = documents.iter().any(|(digest, _)| *digest == root);
         if let Some(source) = remake::source(&made.entry).filter(|_| !is_same && missing.contains(&root)) {
-            self.failed(root, SourceError::OtherMade { source_digest: source.to_string() })?;
+            self.failed(root, SourceError::OtherMade { source_digest: source.to_string() });
         }
         // What the root that is named leads to is needed too, though nothing leads to it while the root is bad.
         let is_needed = |digest: &Digest| is_same || missing.contains(digest);
@@ -248,10 +259,13 @@ impl<'a> Mending<'a> {
             match put {
                 Ok(true) => drop(brought.insert(digest)),
                 Ok(false) => {}
-                Err(error) => self.failed(digest, error)?,
+                Err(error) => self.failed(digest, error),
+            }
+            if self.has_ended() {
+                break;
             }
         }
-        Ok(brought)
+        brought
     }
 
     async fn made(&self, made: &Made) -> Result<Vec<(Digest, Bytes)>, SourceError> {

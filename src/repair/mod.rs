@@ -50,8 +50,8 @@ pub struct Options {
 /// Checks a layout, and repairs what can be.
 ///
 /// # Errors
-/// [`RepairError`] when the layout cannot be read or written to. What cannot be had from a registry is no error: it is in the
-/// [`Outcome`], as all that is still wrong.
+/// [`RepairError`] when the layout cannot be read. What cannot be had from a registry is no error: it is in the [`Outcome`],
+/// as all that is still wrong; and so is, as its [end](Outcome::ended), that the layout cannot be written to.
 pub async fn repair(
     registry: &Registry,
     layout: &Layout,
@@ -65,12 +65,12 @@ pub async fn repair(
         (report, known) = checked(layout, known, options, reporter).await?;
         history.add(&report);
         let bad = bad(&report);
-        if bad.is_empty() {
+        if bad.is_empty() || mending.has_ended() {
             break report;
         }
         let (of, from) = (layout.clone(), options.from.clone());
         let found = blocking(move || wanted::find(&of, &bad, from.as_ref())).await??;
-        let brought = mending.round(found).await?;
+        let brought = mending.round(found).await;
         if brought.is_empty() {
             break report;
         }
@@ -78,11 +78,9 @@ pub async fn repair(
             known.forget(digest);
         }
     };
-    let was_cut = mending.failures.values().any(|error| error.kind() == Kind::Network);
-    if !history.is_empty() {
-        tidy(layout, was_cut, reporter).await?;
-    }
-    Ok(history.conclude(report, mending))
+    let was_cut = mending.failures.values().any(|error| error.kind() == Kind::Network) || mending.has_ended();
+    let tidied = if history.is_empty() { Ok(()) } else { tidy(layout, was_cut, reporter).await };
+    Ok(history.conclude(report, mending, tidied.err()))
 }
 
 /// The blobs that have other bytes than their names say, or none.
@@ -106,7 +104,7 @@ async fn checked(
     Ok(blocking(move || check::check_but(&layout, known, &check, &reporter)).await??)
 }
 
-/// Makes the new names durable, and takes away what was staged. What a registry that failed has sent stays for the next run.
+/// Makes the new names durable, and takes away what was staged. What came until something failed stays for the next run.
 async fn tidy(layout: &Layout, was_cut: bool, reporter: &Arc<dyn Reporter>) -> Result<(), RepairError> {
     let (layout, reporter) = (layout.clone(), Arc::clone(reporter));
     let tidied = blocking(move || {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
-use super::error::SourceError;
+use super::error::{RepairError, SourceError};
 use super::mend::Mending;
 use crate::check::{Finding, FindingKind, Report};
 use crate::digest::Digest;
@@ -22,6 +22,8 @@ pub struct Outcome {
     pub blobs: usize,
     /// Why the first of the findings stays that could have been repaired; none where nothing failed.
     pub failure: Option<SourceError>,
+    /// Why the repair came to its end before all was tried: a disk that is full or cannot be written to, say.
+    pub ended: Option<RepairError>,
 }
 
 /// A finding, and what became of it.
@@ -80,8 +82,13 @@ impl History {
         self.0.is_empty()
     }
 
-    /// What became of everything.
-    pub(super) fn conclude(self, report: Report, mending: Mending<'_>) -> Outcome {
+    /// What became of everything. `untidy` is why what was brought could not be made durable, or staged files not removed.
+    pub(super) fn conclude(
+        self,
+        report: Report,
+        mut mending: Mending<'_>,
+        untidy: Option<RepairError>,
+    ) -> Outcome {
         let still: BTreeSet<Subject> = report.findings.iter().map(subject).collect();
         let gone = self.0.into_iter().filter(|(subject, _)| !still.contains(subject));
         let gone = gone.map(|(_, finding)| Told { finding, repaired: true, reason: None });
@@ -91,6 +98,8 @@ impl History {
         });
         let mut findings: Vec<Told> = left.chain(gone).collect();
         findings.sort();
+        // Where this machine said no before, it is no wonder that nothing can be tidied.
+        let ended = mending.take_end().map(|error| RepairError::Machine(Box::new(error))).or(untidy);
         let bad: BTreeSet<Digest> = super::bad(&report);
         let first = report
             .findings
@@ -100,7 +109,7 @@ impl History {
         let blobs = mending.brought.iter().filter(|digest| !bad.contains(digest)).count();
         let mut failures = mending.failures;
         let failure = first.and_then(|digest| failures.remove(&digest));
-        Outcome { report, findings, blobs, failure }
+        Outcome { report, findings, blobs, failure, ended }
     }
 }
 
@@ -129,13 +138,15 @@ fn reason(finding: &Finding, mending: &Mending<'_>) -> String {
         _ if mending.brought.contains(digest) => {
             "it was brought, and is bad again: the disk may be failing".to_owned()
         }
-        None => "nothing that can be followed leads to it, so that nobody knows where it is from: remove it where it \
-                 is of no use"
-            .to_owned(),
         Some(wanted) if wanted.places.is_empty() => {
             "its image has no full name in index.json that says where it is from: name a repository with `--repair=REF`"
                 .to_owned()
         }
+        // What a document leads to that came just before is not looked for any more.
+        _ if mending.has_ended() => "the repair came to its end before it was asked for".to_owned(),
+        None => "nothing that can be followed leads to it, so that nobody knows where it is from: remove it where it \
+                 is of no use"
+            .to_owned(),
         Some(_) => "it could not be had".to_owned(),
     }
 }

@@ -562,19 +562,41 @@ fn a_part_that_was_converted_is_not_guessed() {
     assert_eq!(names.len(), summary.blobs.len());
 }
 
-/// A disk that cannot be written to ends it, with what the system said: no blob would fare better.
+/// A disk that cannot be written to ends it, with what the system said: no blob would fare better. What is bad was found by
+/// then, and what was repaired stays: whoever looks into it sees both, and then the error.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_limit_of_the_machine_ends_it() {
     let registry = FaultRegistry::start();
-    let pushed = registry.push(image().layer(random(3 * MIB)));
+    let pushed = registry.push(image().layer(random(3 * MIB)).layer("small"));
     let context = TestContext::new();
     context.fetch(&registry, &pushed).success();
-    let bad = spoil(&context, pushed.layer(0));
     let limited = "trap '' XFSZ; ulimit -f 2048; exec \"$0\" \"$@\"";
-    let run = context.program("/bin/sh").args(["-c", limited, env!("CARGO_BIN_EXE_ocipull")]);
-    let outcome = run.args(["verify", "--repair"]).arg(context.out()).fails_with(1);
-    assert!(outcome.stderr.contains("hint: raise the file size limit"), "{}", outcome.stderr);
+    let repair_limited = |options: &[&str]| {
+        spoil(&context, pushed.layer(1));
+        let run = context.program("/bin/sh").args(["-c", limited, env!("CARGO_BIN_EXE_ocipull")]);
+        let outcome = run.args(["verify", "--repair"]).args(options).arg(context.out()).fails_with(1);
+        let (_, error) = outcome.stderr.split_once("error: cannot repair ").expect(&outcome.stderr);
+        assert!(error.contains("File too large"), "{error}");
+        assert!(error.contains("hint: raise the file size limit"), "{error}");
+        outcome
+    };
+    let bad = spoil(&context, pushed.layer(0));
+    let outcome = repair_limited(&[]);
+    let line = |digest: &str| {
+        let start = format!("digest-mismatch: blobs/{}: ", digest.replace(':', "/"));
+        let line = outcome.stdout.lines().find(|line| line.starts_with(&start));
+        line.unwrap_or_else(|| panic!("nothing of {start:?} in {}", outcome.report()))
+    };
+    assert!(line(pushed.layer(0)).contains(" (not repaired: "), "{}", outcome.stdout);
+    assert!(line(pushed.layer(0)).contains("File too large"), "{}", outcome.stdout);
+    assert!(line(pushed.layer(1)).ends_with(" (repaired)"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("\nrepaired: 1 blob\nbad: 1 finding; "), "{}", outcome.stdout);
+
+    let mut findings = told(&repair_limited(&["--json"]));
+    findings.sort_by_key(|(_, _, repaired)| *repaired);
+    let finding = |at: usize| ("digest-mismatch".to_owned(), pushed.layer(at).to_owned(), at == 1);
+    assert_eq!(findings, [finding(0), finding(1)]);
     assert_eq!(fs::read(blob(&context, pushed.layer(0))).unwrap(), bad);
     repair(&context).success();
     check_layout(&context.out());

@@ -70,6 +70,12 @@ const REFUSALS: [Refusal; 9] = [
     },
 ];
 
+/// The actions that stand for what a step may meet, as `ENOSPC+`.
+pub(crate) fn refusals(step: &str) -> Vec<&'static str> {
+    let met = REFUSALS.iter().filter(|refusal| refusal.steps.contains(&step));
+    met.map(|refusal| refusal.action).collect()
+}
+
 /// Points where a failure costs nothing of what the fetch is for, so that it may end well: the name of a lock's holder, the
 /// last record of a journal whose blob is done, what is cleaned up once the image is named.
 const HARMLESS: [&str; 7] = [

@@ -35,8 +35,13 @@ impl fmt::Display for Job {
 
 /// A fetch that nothing befalls: which steps it passes, and how often each.
 pub(crate) fn passages(kind: Kind) -> BTreeMap<String, usize> {
+    passages_from(kind, Scene::set)
+}
+
+/// The same, from a folder that was set otherwise.
+pub(crate) fn passages_from(kind: Kind, set: fn(&Scene) -> TestContext) -> BTreeMap<String, usize> {
     let scene = Scene::new(kind);
-    let context = scene.set();
+    let context = set(&scene);
     let path = context.path().join("record");
     let outcome = scene.fetch(&context, &[("OCIPULL_FAIL_RECORD", path.to_str().unwrap())]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.report());

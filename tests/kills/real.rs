@@ -12,12 +12,12 @@ use crate::sound::{completes, examine};
 use crate::support::{Fault, Gate, KIB, MIB, Outcome, TestContext};
 
 /// Runs a shell script in a namespace where it may mount; `$0` is the binary, `$@` its arguments.
-fn unshared(context: &TestContext, script: &str, arguments: &[String]) -> Outcome {
+pub(crate) fn unshared(context: &TestContext, script: &str, arguments: &[String]) -> Outcome {
     let options = ["--user", "--map-root-user", "--mount", "/bin/sh", "-ec", script];
     context.program("unshare").args(options).arg(env!("CARGO_BIN_EXE_ocipull")).args(arguments).run()
 }
 
-fn may_mount() -> bool {
+pub(crate) fn may_mount() -> bool {
     let tried = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"])
         .output();

@@ -89,6 +89,16 @@ impl Scene {
         context
     }
 
+    /// The same with an image of another tool's, named `theirs`, in any case.
+    pub(crate) fn set_beside_theirs(&self) -> TestContext {
+        let context = self.set();
+        // Where blobs are there before, they are of that image.
+        if self.held.is_empty() {
+            write_layout(&context.out(), "theirs", theirs());
+        }
+        context
+    }
+
     /// Runs the fetch, with variables of the environment.
     pub(crate) fn fetch(&self, context: &TestContext, variables: &[(&str, &str)]) -> Outcome {
         let mut run = self.command(context);
@@ -116,9 +126,14 @@ fn shared() -> Vec<u8> {
     random_from(4, 100 * KIB)
 }
 
+/// An image that another tool left.
+pub(crate) fn theirs() -> Built {
+    image().layer(shared()).layer("theirs").into()
+}
+
 /// What another tool left: an image whose layer the fetched ones share, and fields that nobody here knows.
 fn others(out: &Path) {
-    write_layout(out, "theirs", image().layer(shared()).layer("theirs"));
+    write_layout(out, "theirs", theirs());
     let path = out.join("index.json");
     let mut index: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     index["x-field"] = serde_json::json!({ "kept": [1.0, null] });

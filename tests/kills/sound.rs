@@ -13,6 +13,8 @@ use crate::support::{Outcome, TestContext, assert_readable, check_layout, sha256
 pub(crate) struct Left {
     /// Whether any tool takes the folder for a layout.
     pub(crate) is_layout: bool,
+    /// The names of the images in it.
+    pub(crate) named: Vec<String>,
     /// The blobs under their final names.
     pub(crate) committed: BTreeSet<String>,
     /// The bytes of blobs that need not be downloaded: of those that are committed, and those that journals tell of.
@@ -44,6 +46,7 @@ pub(crate) fn examine(scene: &Scene, out: &Path) -> Left {
             assert_eq!(summary.ref_names[0], "theirs", "the image of before is named");
             assert_eq!(summary.index["x-field"]["kept"][0], 1.0, "what others wrote stays");
         }
+        left.named = summary.ref_names;
     } else {
         // No tool reads it, so there must be nothing to be read, and nothing of before that was lost.
         assert!(left.committed.is_empty() && scene.held.is_empty(), "{:?}", left.committed);

@@ -1,5 +1,7 @@
 //! What refers to a manifest, and how registries say that they do not know.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -102,6 +104,27 @@ async fn a_redirect_to_strangers_is_no_api() {
         let server = server(reply(303).header("Location", &location), list(&["a"])).await;
         assert_eq!(referrers(&registry(), &server).await.unwrap(), digests(&["a"]), "{status}");
         assert_eq!(website.lines().len(), 1, "{status}");
+    }
+}
+
+/// An answer after a failure means what it means at once. That there were tries before it is told where it is an error, and
+/// makes no error of what is none.
+#[tokio::test]
+async fn a_failure_before_an_answer_changes_nothing_of_it() {
+    let null = reply(200).header("Content-Type", INDEX_TYPE).body(br#"{"schemaVersion":2,"manifests":null}"#);
+    for (tag, expected) in
+        [(list(&["a"]), &["a"][..]), (reply(404), &[]), (null, &[]), (reply(200).body("<html>"), &[])]
+    {
+        let shown = format!("{tag:?}");
+        let failed = Mutex::new(HashSet::new());
+        let server = Server::start(move |seen| match seen.target.contains("/referrers/") {
+            _ if failed.lock().unwrap().insert(seen.target.clone()) => reply(503),
+            true => reply(404),
+            false => tag.clone(),
+        })
+        .await;
+        assert_eq!(referrers(&registry(), &server).await.unwrap(), digests(expected), "{shown}");
+        assert_eq!(server.lines(), [api_line(), api_line(), tag_line(), tag_line()], "{shown}");
     }
 }
 

@@ -58,6 +58,21 @@ fn refusals(step: Step) -> Vec<Row> {
     rows
 }
 
+/// Failures that may pass, and then a refusal that will not: it decides the exit code, and what came before it is told.
+fn refused_after_failures(step: Step, status: u16, code: i32, name: &str) -> Row {
+    row(step, format!("two failures, and then {status}"))
+        .option("--retries=2")
+        .once(Fault::Status(503))
+        .once(Fault::CloseBeforeResponse)
+        .always(Fault::Status(status))
+        .fatal(code)
+        .asks(3)
+        .tries(3)
+        .says("failed for good, after 3 tries in ")
+        .says("503 Service Unavailable")
+        .says(name)
+}
+
 fn breaks(step: Step) -> Vec<Row> {
     vec![
         again(step, "closed before the answer", Fault::CloseBeforeResponse),
@@ -138,6 +153,7 @@ pub(super) fn ping() -> Vec<Row> {
     rows.extend([
         row(step, "400").always(Fault::Status(400)).fatal(1).says("400 Bad Request"),
         row(step, "404").always(Fault::Status(404)).fatal(3).says("404 Not Found"),
+        refused_after_failures(step, 404, 3, "404 Not Found"),
     ]);
     rows
 }
@@ -149,6 +165,7 @@ pub(super) fn token() -> Vec<Row> {
     rows.extend([
         row(step, "401").always(Fault::Status(401)).fatal(4).says("401 Unauthorized"),
         row(step, "404").always(Fault::Status(404)).fatal(4).says("404 Not Found"),
+        refused_after_failures(step, 401, 4, "401 Unauthorized"),
         row(step, "less than the length says")
             .always(Fault::WrongLength(4096))
             .gives_up(2)
@@ -173,6 +190,7 @@ pub(super) fn head() -> Vec<Row> {
     }
     rows.extend([
         row(step, "410").always(Fault::Status(410)).fatal(3).says("410 Gone"),
+        refused_after_failures(step, 410, 3, "410 Gone"),
         row(step, "no digest").always(Fault::NoDigestHeader).sound(1, 0),
         row(step, "a length of nothing").always(Fault::WrongLength(0)).sound(1, 0),
         row(step, "no length").always(Fault::Chunked).sound(1, 0),
@@ -202,6 +220,7 @@ pub(super) fn manifest() -> Vec<Row> {
             .says("206"),
         row(step, "416").always(Fault::RangeNotSatisfiable).fatal(1).says("416"),
         row(step, "403").always(Fault::Status(403)).fatal(4).says("403 Forbidden"),
+        refused_after_failures(step, 403, 4, "403 Forbidden"),
     ]);
     rows
 }
@@ -229,6 +248,7 @@ pub(super) fn config() -> Vec<Row> {
         row(step, "416").always(Fault::RangeNotSatisfiable).gives_up(2).says("416"),
         row(step, "404").always(Fault::Status(404)).fatal(3).says("404 Not Found"),
         row(step, "410").always(Fault::Status(410)).fatal(3).says("410 Gone"),
+        refused_after_failures(step, 404, 3, "404 Not Found"),
     ]);
     rows
 }
@@ -246,6 +266,7 @@ pub(super) fn layer() -> Vec<Row> {
     }
     rows.extend(layer_bodies(size));
     rows.extend(layer_turns(size));
+    rows.push(refused_after_failures(step, 410, 3, "410 Gone"));
     rows
 }
 
@@ -435,5 +456,13 @@ pub(super) fn referrers() -> Vec<Row> {
     let step = Step::Referrers;
     let mut rows = before_the_body(step);
     rows.extend(in_a_document(step, scene::listing_size()));
+    rows.extend([
+        refused_after_failures(step, 403, 4, "403 Forbidden"),
+        // Where there is no such API, the tag is asked for, which there is not either: a failure before changes none of it.
+        row(step, "a failure, and then no such API")
+            .once(Fault::Status(503))
+            .always(Fault::Status(404))
+            .sound(2, 1),
+    ]);
     rows
 }

@@ -268,6 +268,12 @@ impl PushedImage {
         &self.repository
     }
 
+    /// All of it, as it was pushed.
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn built(&self) -> &Built {
+        &self.built
+    }
+
     /// The descriptor of what the tag names, as a manifest's `subject` has it.
     pub(crate) fn descriptor(&self) -> serde_json::Value {
         self.built.descriptor(None)

@@ -101,16 +101,16 @@ fn line(told: &Told) -> String {
     }
 }
 
-/// All is well, or what failed is said and has its own code; what nothing could repair is a matter of integrity.
+/// All is well, or what failed is said and has its own code, this machine's failure before all; what nothing could repair is
+/// a matter of integrity.
 fn exit(outcome: &Outcome, say: impl FnOnce(Diagnostic)) -> Exit {
-    match &outcome.failure {
-        _ if outcome.report.ok => Exit::Done,
-        Some(failure) => {
-            let diagnostic = Diagnostic::of(failure);
-            let kind = diagnostic.kind();
-            say(diagnostic);
-            Exit::Failed(kind)
-        }
-        None => Exit::Failed(Kind::Integrity),
-    }
+    let diagnostic = match (&outcome.ended, &outcome.failure) {
+        (Some(ended), _) => Diagnostic::of(ended),
+        (None, _) if outcome.report.ok => return Exit::Done,
+        (None, Some(failure)) => Diagnostic::of(failure),
+        (None, None) => return Exit::Failed(Kind::Integrity),
+    };
+    let kind = diagnostic.kind();
+    say(diagnostic);
+    Exit::Failed(kind)
 }
