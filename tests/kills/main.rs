@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test, and the line says enough")]
 
 mod errors;
+mod group;
 mod kills;
 mod moved;
 mod points;
