@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::index::{self, IndexDocument, NewEntry, PutError};
-use super::{Layout, LayoutError, atomic};
+use super::{Layout, LayoutError, atomic, recent};
 use crate::digest::Digest;
 use crate::verify::Proven;
 
@@ -67,6 +67,7 @@ impl Layout {
         if changes.contains(&true) || !self.index_path().exists() {
             let bytes = index.to_bytes();
             atomic::write_file(&self.index_path(), &self.staging_folder().join("new"), &bytes)?;
+            recent::written(&bytes, index);
         }
         drop(lock);
         Ok(changes)

@@ -2,14 +2,22 @@
 //!
 //! A fetch of many images looks at the index again and again, and to take it apart each time would make the whole take the
 //! square of their number. What is remembered is found by the digest of the file's bytes, so that it does not matter who
-//! changed the file, when, or how: other bytes are read anew. It is there for as long as somebody uses it.
+//! changed the file, when, or how: other bytes are read anew. One that was read is there for as long as somebody uses it, one
+//! that was written until the next: whoever writes an index may be about to add to it.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::index::IndexDocument;
 use crate::digest::Digest;
 
-static RECENT: Mutex<Option<(Digest, Weak<IndexDocument>)>> = Mutex::new(None);
+/// The digest of its bytes, the index, and the index again where it is to be kept.
+type Recent = (Digest, Weak<IndexDocument>, Option<Arc<IndexDocument>>);
+
+static RECENT: Mutex<Option<Recent>> = Mutex::new(None);
+
+fn recent() -> MutexGuard<'static, Option<Recent>> {
+    RECENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Takes an index apart, unless it is the recent one.
 ///
@@ -17,15 +25,20 @@ static RECENT: Mutex<Option<(Digest, Weak<IndexDocument>)>> = Mutex::new(None);
 /// What is wrong with it.
 pub(super) fn parse(bytes: &[u8]) -> Result<Arc<IndexDocument>, String> {
     let digest = Digest::sha256(bytes);
-    let recent = || RECENT.lock().unwrap_or_else(PoisonError::into_inner);
-    let known =
-        recent().as_ref().filter(|(known, _)| *known == digest).and_then(|(_, index)| index.upgrade());
+    let is_this = |(known, ..): &&Recent| *known == digest;
+    let known = recent().as_ref().filter(is_this).and_then(|(_, index, _)| index.upgrade());
     if let Some(index) = known {
         return Ok(index);
     }
     let index = Arc::new(IndexDocument::parse(bytes)?);
-    *recent() = Some((digest, Arc::downgrade(&index)));
+    *recent() = Some((digest, Arc::downgrade(&index), None));
     Ok(index)
+}
+
+/// Keeps an index that was written as these bytes.
+pub(super) fn written(bytes: &[u8], index: IndexDocument) {
+    let index = Arc::new(index);
+    *recent() = Some((Digest::sha256(bytes), Arc::downgrade(&index), Some(index)));
 }
 
 #[cfg(test)]
@@ -46,6 +59,8 @@ mod tests {
             assert_eq!(size(&kept), number);
             assert!(parse(b"{}]").is_err());
             assert!(Arc::ptr_eq(&kept, &parse(&index(number)).unwrap()));
+            written(&index(13), IndexDocument::parse(&index(13)).unwrap());
+            assert_eq!(size(&parse(&index(13)).unwrap()), 13);
         }
     }
 }

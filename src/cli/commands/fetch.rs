@@ -130,8 +130,9 @@ impl Run<'_> {
             let mut told = |settled| self.tell(settled, &mut outcomes);
             let expanded = Box::pin(self.expanded(request, fetch.all_tags.as_ref()));
             match group.during(expanded, &mut told).await {
-                Ok(requests) => {
-                    for request in requests {
+                Ok(references) => {
+                    for reference in references {
+                        let request = Request { reference, ..request.clone() };
                         group.fetch(request, &mut |settled| self.tell(settled, &mut outcomes)).await;
                         outcomes.printed()?;
                     }
@@ -162,18 +163,16 @@ impl Run<'_> {
         Ok(outcomes.first_failure.map_or(Exit::Done, Exit::Failed))
     }
 
-    /// What a request of the command line stands for: itself with the image that a short name means, or a request for each
-    /// tag of its repository. A list that cannot be had, or has nothing for the filter, fails as an image would.
+    /// What a request of the command line stands for: the image that a short name means, or each tag of its repository. A list that cannot be had, or has nothing for the filter, fails as an image would.
     async fn expanded(
         &self,
         request: &Request,
         all_tags: Option<&Filter>,
-    ) -> Result<Vec<Request>, Diagnostic> {
+    ) -> Result<Vec<Reference>, Diagnostic> {
         let Some(filter) = all_tags else {
             let meant = self.registry.meant(&request.reference).await;
             let during = format!("cannot fetch {}", request.reference.written());
-            let reference = meant.map_err(|error| Diagnostic::of(&error).during(during))?;
-            return Ok(vec![Request { reference, ..request.clone() }]);
+            return Ok(vec![meant.map_err(|error| Diagnostic::of(&error).during(during))?]);
         };
         let reference = tags::meant(&self.registry, &request.reference).await?;
         let repository = reference.repository();
@@ -186,8 +185,7 @@ impl Run<'_> {
                  each image"
             ));
         }
-        let by_tag = |tag| Request { reference: reference.with_tag(tag), ..request.clone() };
-        Ok(tags.into_iter().map(by_tag).collect())
+        Ok(tags.into_iter().map(|tag| reference.with_tag(tag)).collect())
     }
 
     /// Says what came of one image.
