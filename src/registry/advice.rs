@@ -38,7 +38,7 @@ impl Failure for RegistryError {
             Self::CaFile { .. } | Self::CaFileMalformed { .. } | Self::Proxy { .. } | Self::Host { .. } => {
                 Kind::Usage
             }
-            Self::Client(_) | Self::SignatureFile { .. } => Kind::Other,
+            Self::SignatureFile { .. } => Kind::Other,
             Self::NotOffered { .. } => Kind::NotFound,
             Self::Credentials { source, .. } => source.kind(),
             Self::NoneMeant { kind, .. } => *kind,

@@ -201,8 +201,7 @@ pub(super) struct Home {
 
 impl Home {
     pub(super) fn of(answer: &Answer) -> Self {
-        let address = answer.response.remote_addr().map(|address| address.ip());
-        Self { url: answer.url.clone(), address }
+        Self { url: answer.url.clone(), address: transport::remote(&answer.response) }
     }
 
     /// The home of whatever a repository's registry hands out, be it here already or not.

@@ -9,11 +9,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::error::{About, Fault, RegistryError};
 use super::exchange::{Answer, Counters};
+use super::transport::Incoming;
 
 /// Less than [`CRAWL_BYTES`] in this time of waiting is a stall that has learnt to look alive.
 const CRAWL_TIME: Duration = Duration::from_mins(1);
@@ -24,7 +26,7 @@ const CRAWL_BYTES: u64 = 60 << 10;
 #[derive(Debug)]
 pub(super) struct Body {
     pub(super) about: About,
-    response: reqwest::Response,
+    stream: Incoming,
     counters: Arc<Counters>,
     stall_timeout: Duration,
     crawl: Crawl,
@@ -39,8 +41,8 @@ pub(super) struct Body {
 impl Body {
     pub(super) fn new(answer: Answer, wanted: Option<u64>, size: u64) -> Self {
         let Answer { about, response, slot, counters, stall_timeout, .. } = answer;
-        let crawl = Crawl::default();
-        Self { about, response, counters, stall_timeout, crawl, received: 0, wanted, size, _slot: slot }
+        let (stream, crawl) = (response.into_body(), Crawl::default());
+        Self { about, stream, counters, stall_timeout, crawl, received: 0, wanted, size, _slot: slot }
     }
 
     /// The next bytes; `None` at the end.
@@ -49,11 +51,11 @@ impl Body {
     /// [`RegistryError::Network`] for a stall or a cut, [`RegistryError::Oversize`]. The body is of no use afterwards.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
         let began = Instant::now();
-        let came = tokio::time::timeout(self.stall_timeout, self.response.chunk()).await;
+        let came = tokio::time::timeout(self.stall_timeout, next(&mut self.stream)).await;
         match came {
             Err(_) => Err(self.failed(Fault::Stalled(self.stall_timeout))),
             Ok(Err(error)) => {
-                tracing::debug!(request = self.about.request, error = %error.without_url(), "body cut");
+                tracing::debug!(request = self.about.request, %error, "body cut");
                 Err(self.cut())
             }
             Ok(Ok(None)) if self.wanted.is_some_and(|wanted| self.received < wanted) => Err(self.cut()),
@@ -88,6 +90,16 @@ impl Body {
     }
 }
 
+/// The next bytes of a body. What may come besides, trailers, says nothing to anybody here.
+async fn next(stream: &mut Incoming) -> Result<Option<Bytes>, hyper::Error> {
+    while let Some(frame) = stream.frame().await {
+        if let Ok(bytes) = frame?.into_data() {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
+}
+
 /// Tells a body that comes in drops from one that comes.
 #[derive(Debug, Default)]
 struct Crawl {
@@ -113,6 +125,7 @@ mod tests {
     use std::num::NonZeroU64;
 
     use http::Method;
+    use http_body_util::Full;
     use tokio::sync::Semaphore;
     use url::Url;
 
@@ -140,7 +153,9 @@ mod tests {
         let answer = Answer {
             about: About::new("r.example/a", &Method::GET, &url),
             url,
-            response: http::Response::new(vec![b'x'; 20_000]).into(),
+            response: http::Response::new(
+                Full::from(vec![b'x'; 20_000]).map_err(|never| match never {}).boxed(),
+            ),
             slot: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
             counters: Arc::new(counters),
             stall_timeout: Duration::from_secs(1),

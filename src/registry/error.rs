@@ -56,9 +56,6 @@ pub enum RegistryError {
         /// What is wrong, without the value, which may hold a password.
         reason: String,
     },
-    /// The HTTP client cannot be set up.
-    #[error("the HTTP client cannot be set up")]
-    Client(#[source] reqwest::Error),
     /// The repository's credentials cannot be read.
     #[error("{repository}: the credentials cannot be read")]
     Credentials {

@@ -26,7 +26,7 @@ use super::proxy::Proxies;
 use super::retry;
 use super::route::{Target, Trust};
 use super::throttle::Throttle;
-use super::transport::Transport;
+use super::transport::{self, Request, Response, Transport};
 
 /// The longest error body that is read.
 const ERROR_BODY: u64 = 64 << 10;
@@ -78,8 +78,10 @@ impl<'a> Ask<'a> {
         Self { subject, method: Method::GET, accept, range, form, identity: Identity::default(), sent_by }
     }
 
-    fn request(&self, url: &Url, authorization: Option<HeaderValue>) -> reqwest::Request {
-        let mut request = reqwest::Request::new(self.method.clone(), url.clone());
+    /// The request for it, with what it says by itself.
+    fn request(&self, authorization: Option<HeaderValue>) -> Request {
+        let mut request = Request::new(self.form.clone().unwrap_or_default().into());
+        *request.method_mut() = self.method.clone();
         let headers = request.headers_mut();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(accept) = self.accept {
@@ -92,9 +94,8 @@ impl<'a> Ask<'a> {
         if let Some(authorization) = authorization {
             headers.insert(AUTHORIZATION, authorization);
         }
-        if let Some(form) = &self.form {
+        if self.form.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-            *request.body_mut() = Some(form.clone().into());
         }
         request
     }
@@ -152,7 +153,7 @@ impl Client {
         let connections = self.transport.connections(self.business.as_ref(), url).await?;
         let slot = endpoint.slot().await;
         let authenticated = authorization.is_some();
-        let sending = self.transport.send(&connections, ask.request(url, authorization));
+        let sending = self.transport.send(&connections, url, ask.request(authorization));
         let sent = endpoint.kept.serving(sending).await;
         endpoint.connected(sent.as_ref().err());
         // A hello that was not answered in TLS asked nothing: it only found out how to ask.
@@ -170,8 +171,8 @@ impl Client {
             }
             Ok(response) => {
                 endpoint.kept.answered(&response);
-                if let Some(address) = response.remote_addr() {
-                    endpoint.reached(address.ip());
+                if let Some(address) = transport::remote(&response) {
+                    endpoint.reached(address);
                 }
                 let status = response.status().as_u16();
                 tracing::debug!(
@@ -195,7 +196,7 @@ impl Client {
 pub(super) struct Answer {
     pub(super) about: About,
     pub(super) url: Url,
-    pub(super) response: reqwest::Response,
+    pub(super) response: Response,
     pub(super) slot: OwnedSemaphorePermit,
     pub(super) counters: Arc<Counters>,
     pub(super) stall_timeout: Duration,

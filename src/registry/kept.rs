@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tower_layer::Layer;
 use tower_service::Service;
 
 /// How long the way back may take, on a machine with other things to do: far longer than it takes, and still less than what
@@ -43,7 +42,7 @@ impl Kept {
     }
 
     /// Notes the head of an answer, which may say that its connection ends with it.
-    pub(super) fn answered(&self, response: &reqwest::Response) {
+    pub(super) fn answered<B>(&self, response: &http::Response<B>) {
         let values = response.headers().get_all(http::header::CONNECTION);
         let mut options =
             values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
@@ -82,23 +81,11 @@ impl Drop for Opening {
     }
 }
 
-/// Holds back connections that are about to be opened.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct KeptFirst;
-
-impl<S> Layer<S> for KeptFirst {
-    type Service = Holding<S>;
-
-    fn layer(&self, connector: S) -> Holding<S> {
-        Holding(connector)
-    }
-}
-
-/// The HTTP client's connector, held back.
+/// A connector that holds back connections which are about to be opened.
 #[derive(Debug, Clone)]
-pub(super) struct Holding<S>(S);
+pub(super) struct KeptFirst<S>(pub(super) S);
 
-impl<S, R> Service<R> for Holding<S>
+impl<S, R> Service<R> for KeptFirst<S>
 where
     S: Service<R> + Clone + Send + 'static,
     S::Future: Send,
@@ -165,7 +152,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn more_connections_wait_for_kept_ones() {
         let host = Kept::new(2);
-        let mut connector = KeptFirst.layer(Connector);
+        let mut connector = KeptFirst(Connector);
         let began = Instant::now();
         for (works, waited) in [(true, false), (false, false), (true, false), (true, true)] {
             let opened = host.serving(connector.call(works)).await;
@@ -179,7 +166,7 @@ mod tests {
         assert!(tokio::spawn(left).await.unwrap().is_err());
         // One that its server closes makes room.
         let closing = http::Response::builder().header("Connection", "Keep-Alive, Close").body("").unwrap();
-        host.answered(&closing.into());
+        host.answered(&closing);
         let began = Instant::now();
         host.serving(connector.call(true)).await.unwrap();
         assert_eq!(began.elapsed(), Duration::ZERO);

@@ -27,6 +27,7 @@ mod blob;
 mod body;
 mod codes;
 pub mod config;
+mod connect;
 mod elsewhere;
 mod encoding;
 mod endpoint;
@@ -201,8 +202,8 @@ impl Registry {
     /// A client with these options, and with the proxies that the environment names.
     ///
     /// # Errors
-    /// [`RegistryError::CaFile`] and [`RegistryError::CaFileMalformed`] for files of certificates,
-    /// [`RegistryError::Proxy`] for the environment's, [`RegistryError::Client`] when the client cannot be built.
+    /// [`RegistryError::CaFile`] and [`RegistryError::CaFileMalformed`] for files of certificates, [`RegistryError::Proxy`] for
+    /// the environment's.
     pub fn new(options: Options) -> Result<Self, RegistryError> {
         Self::through(options, Proxies::from_environment()?)
     }

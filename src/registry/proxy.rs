@@ -1,5 +1,5 @@
 //! Which proxy a URL is reached through: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case. Pure
-//! but for [`Proxies::from_environment`].
+//! but for [`Proxies::from_environment`]. How a proxy is spoken to is `connect`'s.
 //!
 //! The rules of `NO_PROXY` are those of the Go tools that read the same variable in the same pipelines: `*`; a name,
 //! which covers what is below it; `.name` and `*.name`, which cover only what is below; an address; a network in CIDR
@@ -10,19 +10,55 @@
 
 use std::net::IpAddr;
 
+use http::{HeaderValue, Uri};
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use url::{Host, Url};
 
-use super::error::RegistryError;
+use super::error::{RegistryError, shown};
 
-/// The schemes of proxies, as the client knows them.
-const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
+/// The schemes of proxies, and what they stand for.
+const SCHEMES: [(&str, Protocol); 6] = [
+    ("http", Protocol::Http),
+    ("https", Protocol::Http),
+    ("socks4", Protocol::Socks4(NamesResolved::Here)),
+    ("socks4a", Protocol::Socks4(NamesResolved::There)),
+    ("socks5", Protocol::Socks5(NamesResolved::Here)),
+    ("socks5h", Protocol::Socks5(NamesResolved::There)),
+];
 
 /// The proxies in force.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Proxies {
-    http: Option<Url>,
-    https: Option<Url>,
+    http: Option<Proxy>,
+    https: Option<Proxy>,
     exceptions: Vec<Exception>,
+}
+
+/// One proxy, and who one is to it.
+#[derive(Debug, Clone)]
+pub(super) struct Proxy {
+    /// Without user and password, fit to be shown.
+    shown: String,
+    protocol: Protocol,
+    /// Where it is, apart from the user and the password, which are decoded. Its `Debug` shows neither.
+    intercept: Intercept,
+}
+
+/// What a proxy speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// HTTP, over TLS where its URL says so.
+    Http,
+    Socks4(NamesResolved),
+    Socks5(NamesResolved),
+}
+
+/// By whom the names of servers are resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NamesResolved {
+    Here,
+    /// By the proxy.
+    There,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +106,7 @@ impl Proxies {
     }
 
     /// The proxy for `url`; `None` means a direct connection.
-    pub(super) fn of(&self, url: &Url) -> Option<&Url> {
+    pub(super) fn of(&self, url: &Url) -> Option<&Proxy> {
         let proxy = match url.scheme() {
             "http" => self.http.as_ref(),
             _ => self.https.as_ref(),
@@ -83,14 +119,48 @@ impl Proxies {
     }
 }
 
-impl std::fmt::Debug for Proxies {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown = |url: &Option<Url>| url.as_ref().map(super::error::shown);
-        f.debug_struct("Proxies")
-            .field("http", &shown(&self.http))
-            .field("https", &shown(&self.https))
-            .field("exceptions", &self.exceptions)
-            .finish()
+impl Proxy {
+    /// The proxy at a URL, or what is wrong with it, in words without its password.
+    fn at(mut url: Url) -> Result<Self, String> {
+        let Some((_, protocol)) = SCHEMES.iter().find(|(scheme, _)| *scheme == url.scheme()) else {
+            return Err(format!("its scheme is none of {}", SCHEMES.map(|(scheme, _)| scheme).join(", ")));
+        };
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err("it names no host".to_owned());
+        }
+        if *protocol != Protocol::Http && url.port().is_none() {
+            // Fails for URLs without a host only.
+            let _ = url.set_port(Some(1080));
+        }
+        // Any destination will do: what is built here knows one proxy and no exceptions.
+        let matcher = Matcher::builder().all(url.as_str()).build();
+        let intercept = matcher.intercept(&Uri::from_static("http://destination/"));
+        let intercept = intercept.ok_or_else(|| "it cannot be connected to".to_owned())?;
+        Ok(Self { shown: shown(&url), protocol: *protocol, intercept })
+    }
+
+    /// Its URL, fit to be shown.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Where it is.
+    pub(super) fn uri(&self) -> &Uri {
+        self.intercept.uri()
+    }
+
+    /// What an HTTP proxy wants to see in `Proxy-Authorization`, where its URL has a user.
+    pub(super) fn authorization(&self) -> Option<&HeaderValue> {
+        self.intercept.basic_auth()
+    }
+
+    /// The user and the password for a SOCKS proxy.
+    pub(super) fn login(&self) -> Option<(&str, &str)> {
+        self.intercept.raw_auth()
     }
 }
 
@@ -106,28 +176,11 @@ pub(super) fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
-fn parse_proxy(variable: String, value: &str) -> Result<Url, RegistryError> {
+fn parse_proxy(variable: String, value: &str) -> Result<Proxy, RegistryError> {
     // "proxy.example:3128" parses as a URL of the scheme "proxy.example", so a value without "://" is a bare host.
     let text = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
-    let mut url = match Url::parse(&text) {
-        Ok(url) => url,
-        Err(error) => return Err(RegistryError::Proxy { variable, reason: error.to_string() }),
-    };
-    let reason = if !SCHEMES.contains(&url.scheme()) {
-        Some(format!("its scheme is none of {}", SCHEMES.join(", ")))
-    } else if url.host_str().is_none_or(str::is_empty) {
-        Some("it names no host".to_owned())
-    } else {
-        None
-    };
-    if let Some(reason) = reason {
-        return Err(RegistryError::Proxy { variable, reason });
-    }
-    if url.scheme().starts_with("socks") && url.port().is_none() {
-        // Fails for URLs without a host only.
-        let _ = url.set_port(Some(1080));
-    }
-    Ok(url)
+    let parsed = Url::parse(&text).map_err(|error| error.to_string()).and_then(Proxy::at);
+    parsed.map_err(|reason| RegistryError::Proxy { variable, reason })
 }
 
 fn parse_exceptions(value: &str) -> Vec<Exception> {
@@ -212,7 +265,7 @@ mod tests {
     }
 
     fn of(variables: &[(&str, &str)], url: &str) -> Option<String> {
-        proxies(variables).unwrap().of(&Url::parse(url).unwrap()).map(ToString::to_string)
+        proxies(variables).unwrap().of(&Url::parse(url).unwrap()).map(|proxy| proxy.shown().to_owned())
     }
 
     /// Which variable counts for which URL.

@@ -19,6 +19,7 @@ mod pages;
 mod referrers;
 mod signatures;
 mod tokens;
+mod ways;
 
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -120,15 +121,7 @@ impl Server {
         certificate: &rcgen::CertifiedKey<rcgen::KeyPair>,
         handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.cert.der().clone()], key)
-            .unwrap();
-        Self::listen(Arc::new(handler), Some(Arc::new(config).into())).await
+        Self::listen(Arc::new(handler), Some(acceptor(certificate))).await
     }
 
     async fn listen(handler: Handler, tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
@@ -169,6 +162,18 @@ impl Server {
     fn lines(&self) -> Vec<String> {
         self.seen().iter().map(Seen::line).collect()
     }
+}
+
+fn acceptor(certificate: &rcgen::CertifiedKey<rcgen::KeyPair>) -> tokio_rustls::TlsAcceptor {
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.cert.der().clone()], key)
+        .unwrap();
+    Arc::new(config).into()
 }
 
 async fn serve(

@@ -7,26 +7,35 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::{ACCEPT, PROXY_AUTHORIZATION, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Uri};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpInfo;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::InvalidMessage;
 use url::Url;
 
 use super::Options;
 use super::config::certs_d::{Certificates, CertsD, CertsDError};
-use super::error::{RegistryError, shown};
+use super::connect::{Connector, Unresolved};
+use super::error::RegistryError;
 use super::fault::Fault;
-use super::kept::KeptFirst;
-use super::proxy::Proxies;
+use super::proxy::{Protocol, Proxies, Proxy};
 use super::route::{Target, Trust};
 use super::tls::{self, ServerVerification, Trusted};
 use crate::reference::Repository;
 use crate::text::printable;
 
 /// Sent with every request, so that a registry's operator can tell who asks.
-const USER_AGENT: &str = concat!("ocipull/", env!("CARGO_PKG_VERSION"));
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("ocipull/", env!("CARGO_PKG_VERSION")));
 
 /// A connection that takes longer than this to come about will not be a good one.
 const LONGEST_CONNECT: Duration = Duration::from_secs(30);
@@ -34,9 +43,26 @@ const LONGEST_CONNECT: Duration = Duration::from_secs(30);
 /// How long an idle connection is kept: a little less than load balancers keep theirs (60 s).
 const IDLE: Duration = Duration::from_secs(50);
 
+/// How far the client's buffer for what comes in is grown, which doubles it: the largest piece of a body is twice this. hyper's own
+/// limit of 400 KB is most of the memory of a fetch, at no gain, as a connection has two buffers: the one that is being filled
+/// and the one that is on its way to the disk.
+///
+/// The head of an answer has to fit, too. One that is larger is taken if it comes in pieces for which there happens to be room, and
+/// never if it has twice this. Registries send one or two KiB, and signed URLs a few more.
+const READ_BUFFER: usize = 64 << 10;
+
+/// A request, without where to: see [`Transport::send`].
+pub(super) type Request = http::Request<Full<Bytes>>;
+
+/// The head of an answer, with its body to come.
+pub(super) type Response = http::Response<Incoming>;
+
+/// A body to come.
+pub(super) type Incoming = BoxBody<Bytes, hyper::Error>;
+
 /// Connections that are alike in how TLS is done on them.
 #[derive(Debug, Clone)]
-pub(super) struct Connections(reqwest::Client);
+pub(super) struct Connections(legacy::Client<Connector, Full<Bytes>>);
 
 /// How TLS is done on a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -81,30 +107,24 @@ impl Transport {
             folders: Mutex::default(),
         };
         let manner = Manner::default();
-        let connections = transport.build(&manner, transport.trusted.clone())?;
+        let connections = transport.build(&manner, transport.trusted.clone());
         transport.known().insert(manner, connections);
         Ok(transport)
     }
 
-    fn build(&self, manner: &Manner, trusted: Trusted) -> Result<Connections, RegistryError> {
+    fn build(&self, manner: &Manner, trusted: Trusted) -> Connections {
         let verification = if manner.is_insecure { ServerVerification::Disabled } else { self.verification };
-        let through = Arc::clone(&self.proxies);
-        let client = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .tls_backend_preconfigured(tls::client_config(verification, trusted))
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .proxy(reqwest::Proxy::custom(move |url| through.of(url).cloned()))
+        let tls = tls::client_config(verification, trusted);
+        let longest = self.stall_timeout.min(LONGEST_CONNECT);
+        let connector = Connector::new(tls, Arc::clone(&self.proxies), longest, AGENT);
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(self.connections)
             .pool_idle_timeout(IDLE)
-            .connect_timeout(self.stall_timeout.min(LONGEST_CONNECT))
-            .tcp_nodelay(true)
-            .connector_layer(KeptFirst)
-            .build();
-        client.map(Connections).map_err(RegistryError::Client)
+            .http1_max_buf_size(READ_BUFFER)
+            .build(connector);
+        Connections(client)
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Manner, Connections>> {
@@ -149,7 +169,7 @@ impl Transport {
             return Ok(connections.clone());
         }
         let trusted = self.read(&manner, url).await?;
-        let connections = self.build(&manner, trusted)?;
+        let connections = self.build(&manner, trusted);
         // Somebody else may have been faster; connections that are used twice are worth more than the newest.
         Ok(self.known().entry(manner).or_insert(connections).clone())
     }
@@ -179,17 +199,20 @@ impl Transport {
         Ok(trusted)
     }
 
-    /// Sends a request and waits for the answer's head, at most for the stall timeout.
+    /// Sends a request to `url` and waits for the answer's head, at most for the stall timeout.
     pub(super) async fn send(
         &self,
         connections: &Connections,
-        request: reqwest::Request,
-    ) -> Result<reqwest::Response, Fault> {
-        let proxy = self.proxies.of(request.url()).map(shown);
-        match tokio::time::timeout(self.stall_timeout, connections.0.execute(request)).await {
+        url: &Url,
+        mut request: Request,
+    ) -> Result<Response, Fault> {
+        let proxy = self.proxies.of(url);
+        *request.uri_mut() = uri(url)?;
+        complete(request.headers_mut(), url, proxy);
+        match tokio::time::timeout(self.stall_timeout, connections.0.request(request)).await {
             Err(_) => Err(Fault::Stalled(self.stall_timeout)),
-            Ok(Err(error)) => Err(fault(&error).through(proxy)),
-            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(fault(&error).through(proxy.map(|proxy| proxy.shown().to_owned()))),
+            Ok(Ok(response)) => Ok(response.map(BodyExt::boxed)),
         }
     }
 
@@ -197,6 +220,29 @@ impl Transport {
     pub(super) fn is_proxied(&self, url: &Url) -> bool {
         self.proxies.of(url).is_some()
     }
+}
+
+/// A URL in the client's form, which has room for less: 64 KiB at most.
+fn uri(url: &Url) -> Result<Uri, Fault> {
+    let is_http = matches!(url.scheme(), "http" | "https");
+    let uri = is_http.then(|| url.as_str().parse().ok()).flatten();
+    uri.ok_or_else(|| Fault::Request("the URL cannot be asked for over HTTP".to_owned()))
+}
+
+/// Adds what every request has, and what a proxy wants that gets to see this one. Inside of a tunnel a proxy's password would
+/// be the server's to read.
+fn complete(headers: &mut HeaderMap, url: &Url, proxy: Option<&Proxy>) {
+    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    headers.insert(USER_AGENT, AGENT);
+    let forwarding = proxy.filter(|proxy| url.scheme() == "http" && proxy.protocol() == Protocol::Http);
+    if let Some(authorization) = forwarding.and_then(Proxy::authorization) {
+        headers.insert(PROXY_AUTHORIZATION, authorization.clone());
+    }
+}
+
+/// The address that an answer came from.
+pub(super) fn remote(response: &Response) -> Option<IpAddr> {
+    response.extensions().get::<HttpInfo>().map(|connection| connection.remote_addr().ip())
 }
 
 /// The host of a URL, with its port where that is not the usual one.
@@ -218,30 +264,28 @@ async fn on_disk<T: Send + 'static>(
 }
 
 /// What an error of the client means, by the errors that it wraps.
-pub(super) fn fault(error: &reqwest::Error) -> Fault {
+fn fault(error: &legacy::Error) -> Fault {
     let mut chain = Chain::default();
     chain.walk(error);
     let text = chain.text;
-    if chain.not_tls {
-        Fault::NotTls
-    } else if chain.tls {
-        Fault::Tls(text)
-    } else if error.is_dns() {
-        Fault::Resolve(text)
-    } else if error.is_connect() && chain.closed {
-        Fault::HandshakeClosed
-    } else if error.is_connect() {
-        Fault::Connect(text)
-    } else {
-        Fault::Request(text)
+    match chain.clue {
+        Some(Clue::NotTls) => Fault::NotTls,
+        Some(Clue::Tls) => Fault::Tls(text),
+        Some(Clue::Unresolved) => Fault::Resolve(text),
+        Some(Clue::LargeHead) => Fault::Request(format!(
+            "the answer's head is larger than {} KiB, or has more than 100 headers",
+            READ_BUFFER >> 10
+        )),
+        None if error.is_connect() && chain.closed => Fault::HandshakeClosed,
+        None if error.is_connect() => Fault::Connect(text),
+        None => Fault::Request(text),
     }
 }
 
 /// What is found on the way down an error's sources.
 #[derive(Default)]
 struct Chain {
-    not_tls: bool,
-    tls: bool,
+    clue: Option<Clue>,
     /// The far side closed an established connection. While connecting, that is during the TLS handshake: a TCP
     /// connection that does not come about is refused or times out.
     closed: bool,
@@ -249,15 +293,32 @@ struct Chain {
     text: String,
 }
 
+/// An error that says by itself what happened.
+#[derive(Clone, Copy)]
+enum Clue {
+    NotTls,
+    Tls,
+    Unresolved,
+    /// The answer's head does not fit.
+    LargeHead,
+}
+
+impl Clue {
+    fn of(error: &(dyn StdError + 'static)) -> Option<Self> {
+        let content_type = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return Some(if *error == content_type { Self::NotTls } else { Self::Tls });
+        }
+        let is_large = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large);
+        error.is::<Unresolved>().then_some(Self::Unresolved).or(is_large.then_some(Self::LargeHead))
+    }
+}
+
 impl Chain {
     fn walk(&mut self, error: &(dyn StdError + 'static)) {
-        self.text = printable(&error.to_string());
-        if let Some(error) = error.downcast_ref::<rustls::Error>() {
-            self.tls = true;
-            self.text = tls::explained(error);
-            let content_type = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
-            self.not_tls |= *error == content_type;
-        }
+        let tls = error.downcast_ref::<rustls::Error>().map(tls::explained);
+        self.text = tls.unwrap_or_else(|| printable(&error.to_string()));
+        self.clue = self.clue.or_else(|| Clue::of(error));
         if let Some(error) = error.downcast_ref::<io::Error>() {
             self.closed |= matches!(
                 error.kind(),
@@ -273,6 +334,31 @@ impl Chain {
         }
         if let Some(source) = error.source() {
             self.walk(source);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is a URL and nothing to ask over HTTP is refused in words, and nothing panics.
+    #[test]
+    fn urls() {
+        let long = |length: usize| format!("https://r.example/{}", "x".repeat(length));
+        for (url, is_taken) in [
+            ("http://r.example/", true),
+            ("https://user:password@r.example:5000/a%20b?c=d#e", true),
+            ("https://[::1]:5000/", true),
+            ("https://r.example/\u{fc}|^`{}[]\\\"<>'?\u{fc}|^`{}[]\\\"<>'", true),
+            (&*long(60_000), true),
+            (&*long(70_000), false),
+            ("ftp://r.example/", false),
+            ("unix:/run/registry.sock", false),
+            ("data:text/plain,x", false),
+        ] {
+            let found = uri(&Url::parse(url).unwrap());
+            assert_eq!(found.is_ok(), is_taken, "{url}: {found:?}");
         }
     }
 }

@@ -1,18 +1,19 @@
 //! Tests of the tests' own ground: the registry answers as a registry does, breaks exactly as asked and counts what it
-//! sends; the checker finds what is wrong. An independent client (reqwest) stands in for ocipull.
+//! sends; the checker finds what is wrong. A client of their own stands in for ocipull.
 
 mod access;
 mod belonging;
+mod client;
 mod faults;
 mod layouts;
 mod programs;
 mod routes;
 
-use reqwest::header::HeaderMap;
-use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder};
+use http::HeaderMap;
+use hyper_util::client::legacy;
 
 use crate::support::{FaultRegistry, PushedImage};
+use client::{Asking, client, client_with};
 
 /// An answer as far as it came.
 struct Reply {
@@ -29,21 +30,9 @@ impl Reply {
     }
 }
 
-/// A client that follows nothing and knows no proxy.
-fn client() -> Client {
-    client_with(Vec::new())
-}
-
-fn client_with(trusted: Vec<reqwest::Certificate>) -> Client {
-    // Fails when another test was first, which is as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = Client::builder().no_proxy().redirect(Policy::none()).tls_certs_only(trusted);
-    builder.build().expect("the client is valid")
-}
-
-async fn send(request: RequestBuilder) -> Result<Reply, reqwest::Error> {
+async fn send(request: Asking) -> Result<Reply, legacy::Error> {
     let mut response = request.send().await?;
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let (status, headers) = (response.status(), response.headers().clone());
     let mut body = Vec::new();
     let broken = loop {
         match response.chunk().await {

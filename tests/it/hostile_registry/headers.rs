@@ -102,9 +102,10 @@ fn many_headers() -> Vec<Row> {
     };
     let refused = [("fetch -v REF HELD", 5), ("inspect REF", 5)];
     vec![
-        row("a thousand headers", &refused, with(1000, 10)),
-        row("a header of a megabyte", &refused, with(1, 1 << 20)),
-        tolerated("fifty headers of 4 KiB", with(50, 4 << 10)),
+        row("a thousand headers", &refused, with(1000, 10)).says("more than 100 headers"),
+        row("a header of a megabyte", &refused, with(1, 1 << 20)).says("larger than 64 KiB"),
+        row("twenty headers of 4 KiB", &refused, with(20, 4 << 10)).says("larger than 64 KiB"),
+        tolerated("fourteen headers of 4 KiB", with(14, 4 << 10)),
         tolerated("headers of no text", |_| {
             let content = Built::from(honest());
             let mut reply = Reply::ok(MANIFEST, content.document.clone());
