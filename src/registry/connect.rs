@@ -159,7 +159,7 @@ impl Way {
     ) -> Result<TokioIo<TcpStream>, Failure> {
         let server = socks_destination(server, names, IpAddr::is_ipv4).await?;
         let stream = self.tcp.call(proxy.uri().clone()).await?;
-        Ok(SocksV4::new(proxy.uri().clone(), Reached(Some(stream))).call(server).await?)
+        Ok(SocksV4::new(proxy.uri().clone(), Opened(Some(stream))).call(server).await?)
     }
 
     async fn socks5(
@@ -170,7 +170,7 @@ impl Way {
     ) -> Result<TokioIo<TcpStream>, Failure> {
         let server = socks_destination(server, names, |_| true).await?;
         let stream = self.tcp.call(proxy.uri().clone()).await?;
-        let mut socks = SocksV5::new(proxy.uri().clone(), Reached(Some(stream)));
+        let mut socks = SocksV5::new(proxy.uri().clone(), Opened(Some(stream)));
         if let Some((user, password)) = proxy.login() {
             socks = socks.with_auth(user.to_owned(), password.to_owned());
         }
@@ -231,9 +231,9 @@ async fn socks_destination(
 }
 
 /// A connection that is there already, for those who would open one: so its failures are told in its own words.
-struct Reached(Option<TokioIo<TcpStream>>);
+struct Opened(Option<TokioIo<TcpStream>>);
 
-impl Service<Uri> for Reached {
+impl Service<Uri> for Opened {
     type Response = TokioIo<TcpStream>;
     type Error = io::Error;
     type Future = std::future::Ready<io::Result<TokioIo<TcpStream>>>;

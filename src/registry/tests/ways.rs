@@ -316,3 +316,36 @@ async fn heads_are_limited() {
         }
     }
 }
+
+/// Servers are told their names in the hello, where they have one, and that HTTP/1.1 it will be; proxies that only pass on bytes are
+/// told no protocol.
+#[tokio::test]
+async fn hellos() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, mut hellos) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let hello = tokio_rustls::LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
+            let Ok(begun) = hello.await else { continue };
+            let hello = begun.client_hello();
+            let protocols =
+                hello.alpn().into_iter().flatten().map(|name| String::from_utf8_lossy(name).into());
+            let _ = sender.send((hello.server_name().map(str::to_owned), protocols.collect::<Vec<String>>()));
+        }
+    });
+    let http = "http/1.1".to_owned();
+    for (host, proxy, plain_http, name, protocols) in [
+        (format!("localhost:{port}"), "", PlainHttp::LoopbackOnly, Some("localhost"), vec![http.clone()]),
+        (format!("127.0.0.1:{port}"), "", PlainHttp::LoopbackOnly, None, vec![http.clone()]),
+        ("r.invalid".to_owned(), "localhost", PlainHttp::LoopbackOnly, Some("localhost"), vec![]),
+        ("r.invalid".to_owned(), "127.0.0.1", PlainHttp::Always, None, vec![http]),
+    ] {
+        let proxy = if proxy.is_empty() { String::new() } else { format!("https://{proxy}:{port}") };
+        let registry = through(&proxy, Options { plain_http, ..options() });
+        let asked = registry.resolve(&format!("{host}/team/app:v1").parse().unwrap()).await;
+        assert!(asked.is_err(), "nobody goes on with the handshake");
+        assert_eq!(hellos.recv().await, Some((name.map(str::to_owned), protocols)), "{host} {proxy}");
+        while hellos.try_recv().is_ok() {}
+    }
+}
