@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use super::*;
 
 /// How far the client's buffer is grown, and a head that is taken. What it is grown to may have room for twice as much.
-const BUFFER: usize = 64 << 10;
+const BUFFER: usize = 128 << 10;
 
 /// What a proxy speaks.
 #[derive(Debug, Clone, Copy)]
@@ -309,7 +309,7 @@ async fn heads_are_limited() {
         match registry.resolve(&server.reference(":v1")).await {
             Ok(_) => assert!(is_taken),
             Err(error) => {
-                let words = "the answer's head is larger than 64 KiB, or has more than 100 headers";
+                let words = "the answer's head is larger than 128 KiB, or has more than 100 headers";
                 assert!(!is_taken && format!("{error:?}").contains(words), "{error:?}");
                 assert_eq!(error.kind(), Kind::Network);
             }

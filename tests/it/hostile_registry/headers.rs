@@ -103,9 +103,9 @@ fn many_headers() -> Vec<Row> {
     let refused = [("fetch -v REF HELD", 5), ("inspect REF", 5)];
     vec![
         row("a thousand headers", &refused, with(1000, 10)).says("more than 100 headers"),
-        row("a header of a megabyte", &refused, with(1, 1 << 20)).says("larger than 64 KiB"),
-        row("twenty headers of 4 KiB", &refused, with(20, 4 << 10)).says("larger than 64 KiB"),
-        tolerated("fourteen headers of 4 KiB", with(14, 4 << 10)),
+        row("a header of a megabyte", &refused, with(1, 1 << 20)).says("larger than 128 KiB"),
+        row("seventy headers of 4 KiB", &refused, with(70, 4 << 10)).says("larger than 128 KiB"),
+        tolerated("thirty headers of 4 KiB", with(30, 4 << 10)),
         tolerated("headers of no text", |_| {
             let content = Built::from(honest());
             let mut reply = Reply::ok(MANIFEST, content.document.clone());
