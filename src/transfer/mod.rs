@@ -60,9 +60,9 @@ pub struct Options {
 
 impl Options {
     /// The default number of connections.
-    pub const CONNECTIONS: usize = 8;
+    pub const CONNECTIONS: usize = 10;
     /// The default unit of parallel ranges.
-    pub const SEGMENT_SIZE: u64 = 16 << 20;
+    pub const SEGMENT_SIZE: u64 = 8 << 20;
 }
 
 impl Default for Options {

@@ -77,7 +77,7 @@ pub(crate) struct DownloadArgs {
     pub(crate) connections: u16,
 
     /// The unit in which large blobs are downloaded in parallel (KB is 1000, KiB 1024)
-    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = segment_size, help_heading = HOW)]
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = segment_size, help_heading = HOW)]
     pub(crate) segment_size: u64,
 
     /// How many bytes come a second at most, over all connections together, such as 10MiB/s
