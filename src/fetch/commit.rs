@@ -16,7 +16,7 @@ use crate::layout::index::{
     DIFF_IDS, FOREIGN_LAYERS, FULL_NAME, INDEX_DIGEST, NewEntry, PLATFORMS, PROVEN, REF_NAME,
     REQUESTED_PLATFORM, SOURCE_DIGEST, SOURCE_TYPE,
 };
-use crate::layout::{Layout, Leftovers};
+use crate::layout::{Layout, LayoutError, Leftovers};
 use crate::manifest::{Descriptor, ImageManifest};
 use crate::platform::Platform;
 use crate::progress::{Event, Reporter};
@@ -217,7 +217,8 @@ impl Commit {
 }
 
 /// Names what several fetches into one layout wrote, in one write of `index.json`; says of each whether that changed
-/// anything. Where they cannot be named together each is named by itself, so that each has its own error.
+/// anything. Where one of them cannot be named each is named by itself, so that each has its own error. What befell the disk or
+/// the lock befell all, and is not tried again: what a failed sync was about may be lost, and a second one would not say so.
 ///
 /// Blocks, and may wait for the layout's lock.
 pub(super) fn name_all(
@@ -229,15 +230,35 @@ pub(super) fn name_all(
     let named: Vec<Result<bool, FetchError>> = match name(fetches) {
         Ok(changes) => changes.into_iter().map(Ok).collect(),
         Err(error) if fetches.len() == 1 => vec![Err(error)],
-        Err(_) => {
+        Err(error) if is_about_one(&error) => {
             let one = |fetch| name(std::slice::from_ref(fetch)).map(|changes| changes.contains(&true));
             fetches.iter().map(one).collect()
+        }
+        Err(error) => {
+            let error = Arc::new(error);
+            fetches.iter().map(|_| Err(FetchError::Together(Arc::clone(&error)))).collect()
         }
     };
     if named.iter().any(Result::is_ok) {
         clean_up(layout, reporter);
     }
     named.into_iter().map(|named| named.map(Change::made)).collect()
+}
+
+/// Whether others could be named although this one cannot.
+fn is_about_one(error: &FetchError) -> bool {
+    match error {
+        FetchError::Layout(error) => matches!(
+            error,
+            LayoutError::NameTaken { .. } | LayoutError::NotProven { .. } | LayoutError::Vanished { .. }
+        ),
+        FetchError::OverCap { .. }
+        | FetchError::BadDocument { .. }
+        | FetchError::BadList { .. }
+        | FetchError::Index(_)
+        | FetchError::Unproven(_) => true,
+        _ => false,
+    }
 }
 
 /// Tells whom is waited for.

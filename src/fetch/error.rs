@@ -1,5 +1,7 @@
 //! Why a reference could not be fetched.
 
+use std::sync::Arc;
+
 use super::belonging;
 use crate::digest::Digest;
 use crate::failure::{Failure, Kind};
@@ -22,6 +24,9 @@ pub enum FetchError {
     /// The layout's part went wrong.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// The same for images that were to be named together, all of which it befell.
+    #[error(transparent)]
+    Together(Arc<FetchError>),
     /// The disk is full, or what the user may have of it.
     #[error("there is no room left")]
     FullDisk {
@@ -266,6 +271,7 @@ impl Failure for FetchError {
         match self {
             Self::Registry(error) => error.kind(),
             Self::Layout(error) => error.kind(),
+            Self::Together(error) => error.kind(),
             Self::Lookaside(error) => error.kind(),
             Self::Beside { source, .. } => source.kind(),
             Self::Transfer(error) => error.kind(),
@@ -293,6 +299,7 @@ impl Failure for FetchError {
         match self {
             Self::Registry(error) => error.hint(),
             Self::Layout(error) => error.hint(),
+            Self::Together(error) => error.hint(),
             Self::Transfer(error) => error.hint(),
             Self::FullDisk { missing, .. } => {
                 // Rounded up: what is freed to the byte is taken by somebody else before the next run. And where all

@@ -19,6 +19,7 @@ use super::report::Fetched;
 use super::request::{Mode, Request};
 use super::resolve::Standing;
 use super::{Prepared, Unnamed, prepare};
+use crate::layout::LayoutError;
 use crate::layout::index::{FULL_NAME, REF_NAME};
 use crate::progress::Reporter;
 use crate::registry::Registry;
@@ -92,14 +93,20 @@ impl<'a> Group<'a> {
         }
         let start = Instant::now();
         let known = self.standing.clone().filter(|standing| self.counts(standing, &request));
-        let (registry, reporter) = (self.registry, self.reporter);
-        // Its state is some 17 KiB, which is better not carried along on the stack.
-        let work = Box::pin(prepare(registry, &request, reporter, known));
-        let prepared = self.during(work, told).await;
+        let mut prepared = self.prepared(&request, known, told).await;
+        if let Err(FetchError::Layout(LayoutError::NameTaken { .. })) = &prepared {
+            // What waits may give the name up, as may have done others since the layout was looked at.
+            self.finish(told).await;
+            prepared = self.prepared(&request, None, told).await;
+        }
         let took = start.elapsed();
         match prepared {
             Ok((prepared, standing)) => {
                 self.standing = standing;
+                // A list of referrers is made of the one that stands there.
+                if prepared.names().any(|name| self.is_given(name)) {
+                    self.finish(told).await;
+                }
                 if self.waiting.is_empty() {
                     self.since = Instant::now();
                 }
@@ -113,6 +120,17 @@ impl<'a> Group<'a> {
                 told(Settled { request, took, outcome: Err(error) });
             }
         }
+    }
+
+    async fn prepared(
+        &mut self,
+        request: &Request,
+        known: Option<Standing>,
+        told: &mut dyn FnMut(Settled),
+    ) -> Result<(Prepared, Option<Standing>), FetchError> {
+        let (registry, reporter) = (self.registry, self.reporter);
+        // Its state is some 17 KiB, which is better not carried along on the stack.
+        self.during(Box::pin(prepare(registry, request, reporter, known)), told).await
     }
 
     /// Does something else, and names meanwhile what is due.
@@ -190,15 +208,18 @@ impl<'a> Group<'a> {
         if requests.peek().is_none() {
             return false;
         }
-        let mut names = self.waiting.iter().flat_map(|one| one.prepared.names());
-        let mut written = self.writing.iter().flat_map(|writing| &writing.names);
         let wanted = [Some(request.reference.full_name()), commit::ref_name(request)];
-        let is_wanted = |name: &str| wanted.iter().flatten().any(|wanted| wanted == name);
         request.mode == Mode::DryRun
             || request.reference.digest().is_some()
             || requests.any(|other| other.layout != request.layout)
-            || names.any(is_wanted)
-            || written.any(|name| is_wanted(name))
+            || wanted.iter().flatten().any(|name| self.is_given(name))
+    }
+
+    /// Whether something that waits gets this name.
+    fn is_given(&self, name: &str) -> bool {
+        let waiting = self.waiting.iter().flat_map(|one| one.prepared.names());
+        let written = self.writing.iter().flat_map(|writing| &writing.names).map(String::as_str);
+        waiting.chain(written).any(|given| given == name)
     }
 
     /// Whether what was seen of the layout still counts for a request.

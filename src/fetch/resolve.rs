@@ -79,10 +79,9 @@ pub(super) async fn resolve(
     standing: Option<&Standing>,
 ) -> Result<Resolution, FetchError> {
     let reference = &request.reference;
-    let index = standing.map(|standing| &*standing.index);
     if let Some(digest) = reference.digest() {
         let known = Summary { media_type: None, digest: *digest, size: None };
-        if let Some(found) = up_to_date(documents, index, request, known).await? {
+        if let Some(found) = up_to_date(documents, standing, request, known).await? {
             return Ok(found);
         }
         if let Some(resolved) = resolve_locally(standing, digest).await? {
@@ -92,7 +91,7 @@ pub(super) async fn resolve(
     let resolved = registry.resolve(reference).await?;
     let digest = resolved.descriptor.digest;
     documents.reporter.report(Event::Resolved { reference: reference.to_string(), digest });
-    match up_to_date(documents, index, request, Summary::from(&resolved.descriptor)).await? {
+    match up_to_date(documents, standing, request, Summary::from(&resolved.descriptor)).await? {
         Some(found) => Ok(found),
         None => Ok(Resolution::Resolved(Box::new(resolved))),
     }
@@ -128,11 +127,14 @@ async fn resolve_locally(
 /// Looks for an entry of `index.json` that says what this request would write, and of which everything is there.
 async fn up_to_date(
     documents: &Documents<'_>,
-    index: Option<&IndexDocument>,
+    standing: Option<&Standing>,
     request: &Request,
     resolved: Summary,
 ) -> Result<Option<Resolution>, FetchError> {
-    let Some(index) = index.filter(|_| request.existing == Present::Trust) else { return Ok(None) };
+    let Some(standing) = standing.filter(|_| request.existing == Present::Trust) else { return Ok(None) };
+    // Asking the registry may have taken its time. What did not change is not taken apart again.
+    let layout = standing.layout.clone();
+    let index = blocking(move || layout.index()).await?;
     // With a second holder of the short name other tools may find that one. The long way says so, or takes the name over.
     if commit::ref_name(request).is_some_and(|name| index.is_ambiguous(&name)) {
         return Ok(None);

@@ -233,8 +233,8 @@ impl Schedule {
         if connections == 1 {
             return self.segment_size;
         }
-        let left: u64 = self.blobs.iter().map(Blob::untaken).sum();
-        let share = (2 * self.handed_out / connections).min(left / (2 * connections));
+        let left = self.blobs.iter().map(Blob::untaken).fold(0, u64::saturating_add);
+        let share = (self.handed_out / connections).saturating_mul(2).min(left / (2 * connections));
         share.clamp(SMALLEST_SEGMENT.min(self.segment_size), self.segment_size)
     }
 

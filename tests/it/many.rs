@@ -60,3 +60,14 @@ fn the_same_image_twice_is_up_to_date() {
     assert_eq!(registry.requests_for(pushed.layer(0)).len(), 1);
     check_layout(&context.out());
 }
+
+/// A name that an image of the same command gives up is free for the next one.
+#[test]
+fn a_name_that_is_given_up_in_the_same_command_is_free() {
+    let registry = FaultRegistry::start();
+    let (one, other) = (push(&registry, "one", "v1"), push(&registry, "other", "latest"));
+    let context = TestContext::new();
+    context.run(["fetch", "--ref-name", "=latest", &one.reference(), "./out"]).success();
+    context.run(["fetch", "--ref-name", "tag", &one.reference(), &other.reference(), "./out"]).success();
+    assert_eq!(check_layout(&context.out()).ref_names, ["v1", "latest"]);
+}

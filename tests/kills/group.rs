@@ -98,6 +98,26 @@ fn a_kill_among_several_images_loses_none() {
     assert!(killed >= 30, "{killed} kills");
 }
 
+/// A sync that fails when several images are named is an error of all of them: trying each again would call lost what is lost
+/// no more.
+#[test]
+fn a_failed_sync_is_every_images_error() {
+    let several = Several::new();
+    let passed = passages(&several);
+    let count = |point: &str| passed.iter().filter(|(passed, _)| passed == point).count();
+    for point in ["sync-folder:layout", "sync-folder:blobs/sha256", "sync:new"] {
+        let context = TestContext::in_memory();
+        // The last one: that of the write which names them.
+        let order = format!("{point}#{}=EIO", count(point));
+        let outcome = several.fetch(&context, &[("OCIPULL_FAIL_AT", &order)]);
+        assert_eq!((outcome.code, &*outcome.stdout), (Some(1), ""), "{order}: {}", outcome.report());
+        let failures = outcome.stderr.matches("error: cannot fetch").count();
+        assert_eq!(failures, IMAGES, "{order}: {}", outcome.report());
+        assert_eq!(several.fetch(&context, &[]).code, Some(0));
+        check_layout(&context.out());
+    }
+}
+
 /// Holds what is left against what was printed: an image that was told of is named. Gives the layers under their final names.
 fn examine(several: &Several, context: &TestContext, outcome: &Outcome) -> BTreeSet<String> {
     let blobs = fs::read_dir(context.out().join("blobs/sha256")).into_iter().flatten();
