@@ -31,6 +31,7 @@ use tower_service::Service;
 use url::Url;
 
 use super::kept::KeptFirst;
+use super::lost::Life;
 use super::proxy::{NamesResolved, Protocol, Proxies, Proxy};
 
 /// How long a connection may be silent before the system asks whether the other side is still there, how long it waits
@@ -132,13 +133,13 @@ impl Way {
                 Protocol::Http if is_https => self.tunnel(proxy, server).await?,
                 Protocol::Http => {
                     let stream = self.forwarding.call(proxy.uri().clone()).await?;
-                    return Ok(Carrier { stream, forwards: true });
+                    return Ok(Carrier::new(stream, true));
                 }
                 Protocol::Socks4(names) => self.socks4(proxy, names, &server).await?.into(),
                 Protocol::Socks5(names) => self.socks5(proxy, names, &server).await?.into(),
             },
         };
-        Ok(Carrier { stream, forwards: false })
+        Ok(Carrier::new(stream, false))
     }
 
     async fn tunnel(self, proxy: &Proxy, server: Uri) -> Result<Plain, Failure> {
@@ -271,11 +272,18 @@ pub(super) struct Carrier {
     stream: Plain,
     /// Whether it is a proxy that is spoken to, so that requests have to say where to.
     forwards: bool,
+    life: Life,
+}
+
+impl Carrier {
+    fn new(stream: Plain, forwards: bool) -> Self {
+        Self { stream, forwards, life: Life::new() }
+    }
 }
 
 impl Connection for Carrier {
     fn connected(&self) -> Connected {
-        self.stream.connected().proxy(self.forwards)
+        self.stream.connected().proxy(self.forwards).extra(self.life.watched())
     }
 }
 

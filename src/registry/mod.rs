@@ -41,6 +41,7 @@ mod kept;
 mod keyed;
 pub mod link;
 mod login;
+mod lost;
 mod meaning;
 mod offers;
 mod pages;

@@ -28,6 +28,7 @@ use super::config::certs_d::{Certificates, CertsD, CertsDError};
 use super::connect::{Connector, Unresolved};
 use super::error::RegistryError;
 use super::fault::Fault;
+use super::lost;
 use super::proxy::{Protocol, Proxies, Proxy};
 use super::route::{Target, Trust};
 use super::tls::{self, ServerVerification, Trusted};
@@ -209,7 +210,8 @@ impl Transport {
         let proxy = self.proxies.of(url);
         *request.uri_mut() = uri(url)?;
         complete(request.headers_mut(), url, proxy);
-        match tokio::time::timeout(self.stall_timeout, connections.0.request(request)).await {
+        let asking = Box::pin(lost::ask(&connections.0, request));
+        match tokio::time::timeout(self.stall_timeout, asking).await {
             Err(_) => Err(Fault::Stalled(self.stall_timeout)),
             Ok(Err(error)) => Err(fault(&error).through(proxy.map(|proxy| proxy.shown().to_owned()))),
             Ok(Ok(response)) => Ok(response.map(BodyExt::boxed)),

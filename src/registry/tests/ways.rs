@@ -349,3 +349,27 @@ async fn hellos() {
         while hellos.try_recv().is_ok() {}
     }
 }
+
+/// A server that closes its connections at once is told as one that does, also where the client knows that before it hands its
+/// request over and forgets why, or waits for an answer that cannot come. That is a matter of microseconds, so it is tried often.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_that_end_before_the_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let reference: Reference = format!("{}/team/app:v1", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let policy = retry::Policy { retries: 0, ..options().policy };
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let reference = reference.clone();
+        asking.spawn(async move {
+            for _ in 0..400 {
+                let options = Options { plain_http: PlainHttp::Always, policy, ..options() };
+                let error = Registry::new(options).unwrap().resolve(&reference).await.unwrap_err();
+                assert_eq!(error.kind(), Kind::Network);
+                let told = format!("{error:?}");
+                assert!(!told.contains("not ready") && !told.contains("Stalled"), "{told}");
+            }
+        });
+    }
+    asking.join_all().await;
+}
