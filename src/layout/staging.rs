@@ -63,6 +63,8 @@ pub struct StagedBlob {
     is_writing_back: AtomicBool,
     /// Held while bytes are being made durable. What failed once is not tried again, and must not count as durable.
     durable: Mutex<Result<(), LayoutError>>,
+    /// Bytes could not be made durable, and nothing is kept of any.
+    is_lost: AtomicBool,
 }
 
 impl StagedBlob {
@@ -133,6 +135,7 @@ impl StagedBlob {
             written: AtomicU64::new(0),
             is_writing_back: AtomicBool::new(false),
             durable: Mutex::new(Ok(())),
+            is_lost: AtomicBool::new(false),
         }))
     }
 
@@ -149,8 +152,11 @@ impl StagedBlob {
     /// Writes at an offset.
     ///
     /// # Errors
-    /// [`LayoutError::Io`], a full disk among them.
+    /// [`LayoutError::Io`], a full disk among them, and what [`Self::write_back`] met.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), LayoutError> {
+        if self.is_lost.load(Ordering::Acquire) {
+            return Err(self.why_lost());
+        }
         self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         fail_point!(Write(bytes), &self.path, atomic::write_all_at(&self.file, bytes, offset))
             .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
@@ -163,15 +169,27 @@ impl StagedBlob {
         self.written.load(Ordering::Relaxed) >= due && !self.is_writing_back.swap(true, Ordering::AcqRel)
     }
 
-    /// Has what was written put on the disk, and waits for it. An error is kept for [`Self::commit`], which fails then.
+    /// Has what was written put on the disk, and waits for it. The kernel tells an error once and would call the next fsync a
+    /// success, the next process's too, so nothing of the blob is kept then; who writes more of it, or commits it, is told.
     pub fn write_back(&self) {
         self.written.store(0, Ordering::Relaxed);
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        if durable.is_ok() {
+        if durable.is_ok() && !self.is_lost.load(Ordering::Acquire) {
             *durable = atomic::write_back(&self.file, &self.path);
+            if durable.is_err() {
+                let _ = self.discard();
+                self.is_lost.store(true, Ordering::Release);
+            }
         }
         drop(durable);
         self.is_writing_back.store(false, Ordering::Release);
+    }
+
+    /// The error that the first is told; the file is gone for all others.
+    fn why_lost(&self) -> LayoutError {
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = std::mem::replace(&mut *durable, Ok(()));
+        first.err().unwrap_or_else(|| LayoutError::Vanished { path: self.path.clone() })
     }
 
     /// Reads what is there at an offset, up to the buffer's length.
@@ -249,8 +267,12 @@ impl StagedBlob {
         if length != self.size {
             return Err(bad("the staged file has another length than was proven"));
         }
-        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *durable, Ok(()))?;
+        // Whoever writes back at this moment is waited for.
+        let durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_lost.load(Ordering::Acquire) {
+            drop(durable);
+            return Err(self.why_lost());
+        }
         atomic::sync_file(&self.file, &self.path)
     }
 
@@ -415,8 +437,7 @@ mod tests {
         assert!(staged.is_write_back_due(true));
     }
 
-    /// An error on the way to the disk is told once by the kernel, and a later fsync would be a success: the blob does not get
-    /// its name, and what was staged goes.
+    /// What could not be written back is not committed, nor kept: the first who asks is told why, and others that it is gone.
     #[test]
     fn what_could_not_be_written_back_is_not_committed() {
         let folder = tempfile::tempdir().unwrap();
@@ -425,10 +446,15 @@ mod tests {
         staged.write_at(&bytes, 0).unwrap();
         *staged.durable.lock().unwrap() =
             Err(LayoutError::io(Operation::Sync, &staged.path, std::io::ErrorKind::StorageFull.into()));
+        staged.is_lost.store(true, Ordering::Release);
         staged.write_back();
-        let error = staged.commit(&crate::verify::verify_bytes(&bytes, staged.digest).unwrap()).unwrap_err();
+        let proof = crate::verify::verify_bytes(&bytes, staged.digest).unwrap();
+        let error = staged.commit(&proof).unwrap_err();
         assert!(error.is_full_disk(), "{error}");
         assert!(!staged.path.exists() && !staged.journal_path.exists());
         assert!(!staged.layout.blob_path(&staged.digest).exists());
+        for error in [staged.write_at(&bytes, 0), staged.commit(&proof)] {
+            assert!(matches!(error, Err(LayoutError::Vanished { .. })), "{error:?}");
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! The file system refuses a step: for once, or from then on, as a full or a read-only disk does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
 use crate::points::{Job, each, passages, record, spread};
 use crate::scene::{Kind, Scene};
 use crate::sound::{completes, examine};
-use crate::support::Outcome;
+use crate::support::{Fault, FaultRegistry, Gate, MIB, Outcome, TestContext, image, random_from};
 
 /// An error, the words that the system has for it, and what the hint is about.
 struct Refusal {
@@ -156,6 +157,31 @@ fn what_could_not_be_synced_is_thrown_away() {
         let left = examine(&scene, &context.out());
         completes(&scene, &context, &left);
     }
+}
+
+/// The same while the blob is still coming: nobody waits for its end, and nothing of it is kept for a next run, whose fsync would
+/// be a success.
+#[test]
+fn what_could_not_be_written_back_ends_the_download_and_is_thrown_away() {
+    let registry = FaultRegistry::start();
+    let pushed = registry.push(image().layer(random_from(8, 40 * MIB)));
+    let gate = Gate::new();
+    registry
+        .on_blob(pushed.layer(0))
+        .once(Fault::All(vec![Fault::IgnoreRange, Fault::HoldAfter(36 * MIB, gate.clone())]));
+    let context = TestContext::new();
+    let part = context.out().join(".ocipull").join(format!("{}.part", pushed.layer(0).replace(':', "-")));
+    let record = context.path().join("record");
+    let run = context.fetch(&registry, &pushed).args(["--retries", "0"]);
+    let run = run.env("OCIPULL_FAIL_AT", "sync:part#1=EIO").env("OCIPULL_FAIL_RECORD", &record).spawn();
+    registry.wait_until("the failed write-back is noticed", |_| {
+        fs::read_to_string(&record).is_ok_and(|record| record.contains("sync:part")) && !part.exists()
+    });
+    gate.open();
+    let outcome = run.wait();
+    assert_eq!(outcome.code, Some(1), "{}", outcome.report());
+    assert!(outcome.stderr.contains("cannot sync "), "{}", outcome.report());
+    assert!(!part.exists() && !part.with_extension("journal").exists());
 }
 
 /// Whatever the disk refuses: exit 1 (7 without locks) with the path, the system's words and a hint; nothing of before is lost, nothing
