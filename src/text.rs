@@ -33,11 +33,15 @@ fn escaped(characters: impl Iterator<Item = char>) -> String {
     shown
 }
 
+/// What moves the cursor, turns the line's direction or cannot be seen: two names that look alike are to be two names.
+/// The characters that Unicode calls default-ignorable, line separators, interlinear annotations and the blank of braille.
 fn is_safe(character: char) -> bool {
     !character.is_control()
         && !matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -49,6 +53,18 @@ mod tests {
     fn what_drives_a_terminal_is_escaped() {
         assert_eq!(printable("a\u{1b}[2Jb\r\n\u{202e}c\u{9b}1m"), "a\\u{1b}[2Jb\\r\\n\\u{202e}c\\u{9b}1m");
         assert_eq!(printable("naïve — 日本 \"x\""), "naïve — 日本 \"x\"");
+    }
+
+    /// Nothing that Unicode says is not seen, or turns a line around, is shown as it is; all that is seen is.
+    #[test]
+    fn what_cannot_be_seen_is_escaped() {
+        let hidden =
+            r"[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}\p{Default_Ignorable_Code_Point}\u{fff9}-\u{fffb}\u{2800}]";
+        let hidden = regex::Regex::new(hidden).unwrap();
+        for character in '\0'..=char::MAX {
+            let is_hidden = hidden.is_match(character.encode_utf8(&mut [0; 4]));
+            assert_eq!(is_safe(character), !is_hidden, "{character:?}");
+        }
     }
 
     /// A long text is cut, and says that it was.

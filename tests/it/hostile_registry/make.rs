@@ -15,7 +15,7 @@ pub(super) const NOBODYS: &str = "sha256:000000000000000000000000000000000000000
 /// The escape sequences and tricks that a terminal would act on, with text around them: a cleared screen, a new title, a
 /// link, a bell, C1's CSI and OSC, a turned direction, what has no width, and a line of its own.
 pub(super) const TERMINAL: &str = "a\u{1b}[2J\u{1b}]0;t\u{7}\u{1b}]8;;http://x/\u{1b}\\b\u{9b}31m\u{9d}0;t\u{9c}\u{202e}c\
-    \u{2066}d\u{200b}\u{feff}\u{ad}\u{e0041}\u{7f}\u{8}\r\nerror: forged\n\u{2028}\u{85}\u{0}e";
+    \u{2066}d\u{200b}\u{feff}\u{ad}\u{34f}\u{3164}\u{fe0f}\u{e0041}\u{7f}\u{8}\r\nerror: forged\n\u{2028}\u{85}\u{0}e";
 
 /// An image of two layers in which nothing is wrong.
 pub(super) fn honest() -> Image {
