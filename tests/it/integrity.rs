@@ -145,12 +145,15 @@ fn verify_existing_finds_and_mends_what_went_bad() {
     let pushed = registry.push(image().layer(random(30_000)));
     context.fetch(&registry, &pushed).success();
     let path = context.out().join("blobs").join(pushed.layer(0).replace(':', "/"));
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[500] ^= 1;
-    std::fs::write(&path, bytes).unwrap();
-    context.fetch(&registry, &pushed).success();
+    let good = std::fs::read(&path).unwrap();
+    let mut bad = good.clone();
+    bad[500] ^= 1;
     for options in [&["--verify-existing"][..], &["--verify-existing", "--diff-ids", "skip"]] {
+        std::fs::write(&path, &bad).unwrap();
+        context.fetch(&registry, &pushed).success();
+        assert!(std::fs::read(&path).unwrap() == bad, "what is up to date is not read");
         context.fetch(&registry, &pushed).args(options).success();
+        assert!(std::fs::read(&path).unwrap() == good, "{options:?}");
     }
     crate::support::Proof::new().run(&context.out()).unwrap();
 }
