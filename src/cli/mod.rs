@@ -16,7 +16,6 @@ mod target;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -28,7 +27,7 @@ use printer::{LogWriter, Printer, Verbosity};
 
 /// Runs the command that the process was started with.
 pub(crate) fn run() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match Args::read(std::env::args_os()) {
         Ok(args) => args,
         Err(error) => {
             // Help and version go to standard output, usage errors to standard error; a closed one is no failure.

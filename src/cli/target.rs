@@ -188,6 +188,14 @@ pub(crate) enum TargetError {
         /// What is wrong with it.
         source: ReferenceError,
     },
+    /// An option about registries beside a layout.
+    #[error("{option} is for registries, and \"{text}\" is a layout")]
+    OptionForRegistries {
+        /// The option.
+        option: String,
+        /// What was written.
+        text: String,
+    },
     /// A layout where only a reference may stand.
     #[error("\"{text}\" is a layout, and an image in a registry is wanted here")]
     LayoutForReference {
@@ -222,6 +230,7 @@ impl Failure for TargetError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Reference { source, .. } | Self::Repository { source, .. } => source.hint(),
+            Self::OptionForRegistries { .. } => Some("leave it out, or write docker:// before the reference".to_owned()),
             Self::LayoutForReference { .. } => None,
             Self::ReferenceForLayout { .. } => Some(
                 "the last argument is the folder to write to, such as ./out; `--ref-name =TEXT` names the image in it"

@@ -254,3 +254,14 @@ fn companions_are_listed_as_what_they_are() {
         (&image["digest"], &json!("application/x.sbom"))
     );
 }
+
+/// An option that says how to ask a registry is refused beside a layout, where nobody is asked.
+#[test]
+fn inspect_refuses_what_a_layout_cannot_heed() {
+    let (registry, context) = (FaultRegistry::start(), TestContext::new());
+    let pushed = registry.push(image().layer("x"));
+    context.fetch(&registry, &pushed).success();
+    context.run(["inspect"]).arg(context.out()).success();
+    let outcome = context.run(["inspect", "--creds", "user:password"]).arg(context.out()).fails_with(2);
+    assert!(outcome.stderr.contains("--creds is for registries"), "{}", outcome.stderr);
+}

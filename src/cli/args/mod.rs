@@ -7,7 +7,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use ocipull::registry::config::registries_conf::{RegistriesConfError, RunMirror};
 use ocipull::tags::{Pattern, VersionRange};
 
@@ -49,6 +50,33 @@ pub(crate) struct VerbosityArgs {
     /// Log what is decided (-v), what is tried (-vv), and everything (-vvv)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+impl Args {
+    /// The arguments that the process was started with.
+    ///
+    /// # Errors
+    /// Those that are none, and what is printed instead: help and version.
+    pub(crate) fn read<I: IntoIterator<Item = T>, T: Into<OsString> + Clone>(
+        words: I,
+    ) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(words)?;
+        let mut args = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        if let (Command::Inspect(inspect), Some((name, given))) = (&mut args.command, matches.subcommand()) {
+            inspect.for_registries = command.find_subcommand(name).and_then(|all| for_registries(all, given));
+        }
+        Ok(args)
+    }
+}
+
+/// The first option that was given of those about registries.
+fn for_registries(all: &clap::Command, given: &ArgMatches) -> Option<String> {
+    let is_given = |arg: &&clap::Arg| {
+        matches!(arg.get_help_heading(), Some(HOW | ACCESS))
+            && given.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine)
+    };
+    all.get_arguments().find(is_given).and_then(|arg| Some(format!("--{}", arg.get_long()?)))
 }
 
 // What each command does is said at its arguments.
@@ -155,6 +183,10 @@ pub(crate) struct InspectArgs {
 
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+
+    /// An option that says how a registry is asked: of no effect where the target is a layout.
+    #[arg(skip)]
+    pub(crate) for_registries: Option<String>,
 }
 
 const INSPECT_EXAMPLES: &str = "\
@@ -348,7 +380,6 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
     use clap::error::ErrorKind;
 
     use ocipull::fetch::RefName;
@@ -389,6 +420,26 @@ mod tests {
         assert!(args.dry_run && args.registry.reach.plain_http);
         assert_eq!(args.registry.reach.tls_verify, None);
         assert_eq!(fetch(&[]).unwrap_err().kind(), ErrorKind::MissingRequiredArgument);
+    }
+
+    /// Inspecting is told which option a layout cannot heed; defaults and those about the output are none of these.
+    #[test]
+    fn inspecting_knows_the_options_for_registries() {
+        for (words, found) in [
+            (&["a:1"][..], None),
+            (&["a:1", "--json", "-v"], None),
+            (&["a:1", "--retries", "5"], Some("--retries")),
+            (&["--tls-verify=true", "a:1"], Some("--tls-verify")),
+            (&["--mirror", "x.example", "a:1"], Some("--mirror")),
+        ] {
+            let args = Args::read(["ocipull", "inspect"].iter().chain(words)).unwrap();
+            let Command::Inspect(args) = args.command else { unreachable!("the command is inspect") };
+            assert_eq!(args.for_registries.as_deref(), found, "{words:?}");
+        }
+        assert_eq!(
+            Args::read(["ocipull", "inspect"]).unwrap_err().kind(),
+            ErrorKind::MissingRequiredArgument
+        );
     }
 
     /// Platforms add up, and `--all-platforms` leaves nothing to choose.

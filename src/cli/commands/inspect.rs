@@ -22,7 +22,7 @@ use super::super::printer::Printer;
 use super::super::progress::{Progress, Shown, counted, size};
 use super::super::runtime::{self, Ended};
 use super::super::settings;
-use super::super::target::{self, Target};
+use super::super::target::{self, Target, TargetError};
 use super::table;
 
 /// How many warnings are shown one by one: an index may list thousands of manifests that are not there.
@@ -37,6 +37,10 @@ enum Found {
 /// Shows an image of a registry or a layout.
 pub(super) fn run(args: &InspectArgs, printer: &Printer) -> Result<Exit, Diagnostic> {
     let target = Target::parse(&args.target).map_err(|error| Diagnostic::of(&error))?;
+    if let (Target::Layout { .. }, Some(option)) = (&target, &args.for_registries) {
+        let text = printable(&args.target.to_string_lossy());
+        return Err(Diagnostic::of(&TargetError::OptionForRegistries { option: option.clone(), text }));
+    }
     let failed = |error: InspectError| {
         let written = args.target.to_string_lossy();
         let diagnostic = Diagnostic::of(&error).during(format!("cannot inspect {written}"));
