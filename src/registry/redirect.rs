@@ -5,8 +5,8 @@
 //! it can reach. So: http and https only, never from https to http, never more than [`LIMIT`] and never in a circle;
 //! credentials go along to the same origin only; and an address of the loopback, a private or a link-local network,
 //! written as a literal, is a target only when the registry itself was reached at such an address (an on-premises
-//! registry may send to its storage beside it). Names are not resolved here: a name that leads inside is the name
-//! server's doing, which the one who answers does not control.
+//! registry may send to its storage beside it). Names are not resolved here: clouds give the storage of public registries private
+//! addresses, and a GET without credentials, whose answer is held against a digest, is all that such a door gets to see.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
