@@ -163,6 +163,7 @@ fn cosign_and_simple_signing() {
     assert_eq!(signature(1).unwrap(), b"laid aside");
     assert_eq!(signature(2).unwrap(), b"kept by the registry");
     assert!(signature(3).is_err());
+    crate::support::Proof::new().with_signatures().run(&context.out()).unwrap();
     context.run(["verify", "./out"]).success();
 }
 

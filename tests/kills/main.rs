@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test, and the line says enough")]
 
+mod commands;
 mod errors;
 mod group;
 mod kills;

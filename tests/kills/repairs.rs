@@ -12,14 +12,14 @@ use crate::support::{
 };
 
 /// An image of which two layers and the config are bad: each of them has one finding or more.
-struct Broken {
+pub(crate) struct Broken {
     registry: FaultRegistry,
     pushed: PushedImage,
-    context: TestContext,
+    pub(crate) context: TestContext,
 }
 
 impl Broken {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let registry = FaultRegistry::start();
         let pushed = registry.push(image().layer(random_from(5, 300 * KIB)).layer("small").layer("good"));
         let context = TestContext::in_memory();
@@ -29,7 +29,7 @@ impl Broken {
         broken
     }
 
-    fn bad(&self) -> BTreeSet<String> {
+    pub(crate) fn bad(&self) -> BTreeSet<String> {
         [self.pushed.layer(0), self.pushed.layer(1), self.pushed.config()].map(str::to_owned).into()
     }
 
@@ -38,7 +38,7 @@ impl Broken {
     }
 
     /// One is missing, the others have other bytes, and nothing is staged.
-    fn spoil(&self) {
+    pub(crate) fn spoil(&self) {
         let _ = fs::remove_dir_all(self.context.out().join(".ocipull"));
         for digest in self.bad() {
             fs::write(self.blob(&digest), "spoiled").unwrap();
@@ -51,7 +51,7 @@ impl Broken {
         self.context.run(options).arg(self.context.out())
     }
 
-    fn repair(&self, variables: &[(&str, &str)]) -> Outcome {
+    pub(crate) fn repair(&self, variables: &[(&str, &str)]) -> Outcome {
         variables.iter().fold(self.command(), |run, (name, value)| run.env(name, value)).run()
     }
 

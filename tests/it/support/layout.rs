@@ -59,7 +59,8 @@ pub(crate) fn assert_readable(folder: &Path) -> Summary {
 #[must_use = "nothing is proven before run"]
 pub(crate) struct Proof {
     sparse: bool,
-    staging: bool,
+    /// What else may be there.
+    beside: Vec<&'static str>,
     diff_ids: bool,
     modes: (u32, u32),
 }
@@ -68,7 +69,7 @@ impl Proof {
     /// Everything, with modes 0644 and 0755 under this process's umask.
     pub(crate) fn new() -> Self {
         let umask = umask();
-        Self { sparse: false, staging: false, diff_ids: true, modes: (0o644 & !umask, 0o755 & !umask) }
+        Self { sparse: false, beside: Vec::new(), diff_ids: true, modes: (0o644 & !umask, 0o755 & !umask) }
     }
 
     /// Entries of an index may be missing, but not all of them.
@@ -79,7 +80,13 @@ impl Proof {
 
     /// `.ocipull/` may be there, whatever it holds.
     pub(crate) fn with_staging(mut self) -> Self {
-        self.staging = true;
+        self.beside.push(".ocipull");
+        self
+    }
+
+    /// `signatures/` may be there, whatever it holds.
+    pub(crate) fn with_signatures(mut self) -> Self {
+        self.beside.push("signatures");
         self
     }
 
@@ -137,7 +144,7 @@ impl Proof {
             match path.file_name().and_then(|name| name.to_str()) {
                 Some("oci-layout" | "index.json") => self.check_mode(&path, false)?,
                 Some("blobs") => self.check_mode(&path, true)?,
-                Some(".ocipull") if self.staging => {}
+                Some(name) if self.beside.contains(&name) => {}
                 _ => return Err(format!("{} does not belong there", path.display())),
             }
         }
