@@ -172,7 +172,11 @@ pub(super) fn reach(
         ca_files: access.ca_file.clone(),
         certs_d: endpoints::certs_d(access)?,
         registries,
-        plain_http: if access.plain_http { PlainHttp::Always } else { PlainHttp::LoopbackOnly },
+        plain_http: match (access.plain_http, access.tls_verify) {
+            (true, _) => PlainHttp::Always,
+            (false, Some(true)) => PlainHttp::Never,
+            (false, _) => PlainHttp::LoopbackOnly,
+        },
         credentials,
         policy: retry::Policy { retries: network.retries, ..retry::Policy::default() },
         stall_timeout: network.stall_timeout,

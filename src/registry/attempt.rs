@@ -72,9 +72,13 @@ impl Attempt<'_> {
 
     /// Asks in plain http, after `error` of https, and says which of the two is the registry's. A handshake that was closed
     /// says little, as servers on their way down close them too; and what speaks TLS answers plain http with 400. So TLS gets a
-    /// second chance then, before all that follows goes to the wrong door.
+    /// second chance then, before all that follows goes to the wrong door. Where plain http fails as well, the first failure is the
+    /// cause.
     async fn run_in_plain(&self, error: RegistryError) -> (Result<Found, RegistryError>, Scheme) {
         let found = self.run_over(Scheme::Http).await;
+        if error.is_closed_handshake() && matches!(found, Err(RegistryError::Network { .. })) {
+            return (Err(error), Scheme::Https);
+        }
         let is_refused = |found: &Found| found.answer.status() == StatusCode::BAD_REQUEST;
         if !error.is_closed_handshake() || !found.as_ref().is_ok_and(is_refused) {
             return (found, Scheme::Http);

@@ -13,13 +13,14 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::USER_AGENT;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Uri};
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::dns::{GaiAddrs, GaiResolver, Name};
 use hyper_util::client::legacy::connect::proxy::{SocksV4, SocksV5, Tunnel};
@@ -60,6 +61,19 @@ pub(super) struct Unresolved(#[source] io::Error);
 #[error("operation timed out")]
 struct TooLate;
 
+/// The connection ended, or was cut, after the server had begun to speak TLS.
+#[derive(Debug, thiserror::Error)]
+#[error("the server speaks TLS")]
+pub(super) struct SpokeTls(#[source] Failure);
+
+tokio::task_local! {
+    /// Whether the server that a connection is being opened to has begun to speak TLS.
+    static SPEAKS_TLS: Arc<AtomicBool>;
+}
+
+/// The first byte of a TLS record that answers a hello: an alert or a handshake (RFC 8446, section 5.1). HTTP begins with a letter.
+const TLS_RECORDS: [u8; 2] = [21, 22];
+
 /// What the HTTP client opens connections with.
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -92,8 +106,17 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, server: Uri) -> Self::Future {
-        let connecting = tokio::time::timeout(self.longest, self.inner.call(server));
-        Box::pin(async move { connecting.await.unwrap_or_else(|_| Err(TooLate.into())) })
+        let speaks_tls = Arc::<AtomicBool>::default();
+        let connecting = SPEAKS_TLS.scope(Arc::clone(&speaks_tls), self.inner.call(server));
+        let connecting = tokio::time::timeout(self.longest, connecting);
+        Box::pin(async move {
+            let failure = match connecting.await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(failure)) => failure,
+                Err(_) => TooLate.into(),
+            };
+            Err(if speaks_tls.load(Ordering::Relaxed) { SpokeTls(failure).into() } else { failure })
+        })
     }
 }
 
@@ -133,13 +156,13 @@ impl Way {
                 Protocol::Http if is_https => self.tunnel(proxy, server).await?,
                 Protocol::Http => {
                     let stream = self.forwarding.call(proxy.uri().clone()).await?;
-                    return Ok(Carrier::new(stream, true));
+                    return Ok(Carrier::new(stream, true, is_https));
                 }
                 Protocol::Socks4(names) => self.socks4(proxy, names, &server).await?.into(),
                 Protocol::Socks5(names) => self.socks5(proxy, names, &server).await?.into(),
             },
         };
-        Ok(Carrier::new(stream, false))
+        Ok(Carrier::new(stream, false, is_https))
     }
 
     async fn tunnel(self, proxy: &Proxy, server: Uri) -> Result<Plain, Failure> {
@@ -273,11 +296,15 @@ pub(super) struct Carrier {
     /// Whether it is a proxy that is spoken to, so that requests have to say where to.
     forwards: bool,
     life: Life,
+    /// Who wants to know what the server's first byte is of, until it has come.
+    first_byte: Option<Arc<AtomicBool>>,
 }
 
 impl Carrier {
-    fn new(stream: Plain, forwards: bool) -> Self {
-        Self { stream, forwards, life: Life::new() }
+    /// Over TLS, whoever opens it is told whether the server speaks that.
+    fn new(stream: Plain, forwards: bool, is_https: bool) -> Self {
+        let first_byte = SPEAKS_TLS.try_with(Arc::clone).ok().filter(|_| is_https);
+        Self { stream, forwards, life: Life::new(), first_byte }
     }
 }
 
@@ -291,8 +318,20 @@ impl Read for Carrier {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.first_byte.is_some() {
+            // One byte, once: what it is of cannot be seen in a buffer that was only lent.
+            let mut first = [0];
+            let mut byte = ReadBuf::new(&mut first);
+            ready!(Pin::new(&mut self.stream).poll_read(context, byte.unfilled()))?;
+            let speaks_tls = self.first_byte.take();
+            if let (Some(speaks_tls), [byte]) = (speaks_tls, byte.filled()) {
+                speaks_tls.store(TLS_RECORDS.contains(byte), Ordering::Relaxed);
+                buffer.put_slice(&[*byte]);
+            }
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

@@ -33,6 +33,8 @@ pub enum PlainHttp {
     LoopbackOnly,
     /// Every host, without trying TLS (`--plain-http`).
     Always,
+    /// No host (`--tls-verify`, which wants a certificate to check).
+    Never,
 }
 
 /// How an endpoint is spoken to.
@@ -226,7 +228,8 @@ impl Endpoints {
         if self.is_plain() {
             return Some(Scheme::Http);
         }
-        if !may_be_plain || endpoint.spoke_tls.load(Ordering::Relaxed) {
+        if !may_be_plain || self.plain_http == PlainHttp::Never || endpoint.spoke_tls.load(Ordering::Relaxed)
+        {
             return Some(Scheme::Https);
         }
         endpoint.found_out(target.trust).get().copied()

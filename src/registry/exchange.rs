@@ -157,11 +157,11 @@ impl Client {
         let sent = endpoint.kept.serving(sending).await;
         endpoint.connected(sent.as_ref().err());
         // A hello that was not answered in TLS asked nothing: it only found out how to ask.
-        if !matches!(sent, Err(Fault::NotTls | Fault::HandshakeClosed)) {
+        if !matches!(sent, Err(Fault::NotTls | Fault::HandshakeClosed | Fault::HandshakeCut)) {
             self.counters.requests.fetch_add(1, Ordering::Relaxed);
         }
-        // A TLS alert and a refused certificate are TLS too, and no reason to go on in plain text.
-        if url.scheme() == "https" && matches!(sent, Ok(_) | Err(Fault::Tls(_))) {
+        // A TLS alert, a refused certificate and half a handshake are TLS too, and no reason to go on in plain text.
+        if url.scheme() == "https" && matches!(sent, Ok(_) | Err(Fault::Tls(_) | Fault::HandshakeCut)) {
             endpoint.spoke_tls();
         }
         match sent {

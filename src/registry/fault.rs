@@ -33,6 +33,9 @@ pub enum Fault {
     /// The server closed the connection upon the TLS hello.
     #[error("the server closed the connection during the TLS handshake")]
     HandshakeClosed,
+    /// The connection ended in the TLS handshake, to which the server had answered.
+    #[error("the connection was cut during the TLS handshake")]
+    HandshakeCut,
     /// The connection broke before the answer, or the answer is not HTTP.
     #[error("the request failed: {0}")]
     Request(String),

@@ -25,7 +25,7 @@ use url::Url;
 
 use super::Options;
 use super::config::certs_d::{Certificates, CertsD, CertsDError};
-use super::connect::{Connector, Unresolved};
+use super::connect::{Connector, SpokeTls, Unresolved};
 use super::error::RegistryError;
 use super::fault::Fault;
 use super::lost;
@@ -278,6 +278,7 @@ fn fault(error: &legacy::Error) -> Fault {
             "the answer's head is larger than {} KiB, or has more than 100 headers",
             READ_BUFFER >> 10
         )),
+        None if error.is_connect() && chain.closed && chain.spoke_tls => Fault::HandshakeCut,
         None if error.is_connect() && chain.closed => Fault::HandshakeClosed,
         None if error.is_connect() => Fault::Connect(text),
         None => Fault::Request(text),
@@ -291,6 +292,8 @@ struct Chain {
     /// The far side closed an established connection. While connecting, that is during the TLS handshake: a TCP
     /// connection that does not come about is refused or times out.
     closed: bool,
+    /// The server had begun to speak TLS.
+    spoke_tls: bool,
     /// The innermost error's text.
     text: String,
 }
@@ -321,6 +324,7 @@ impl Chain {
         let tls = error.downcast_ref::<rustls::Error>().map(tls::explained);
         self.text = tls.unwrap_or_else(|| printable(&error.to_string()));
         self.clue = self.clue.or_else(|| Clue::of(error));
+        self.spoke_tls |= error.is::<SpokeTls>();
         if let Some(error) = error.downcast_ref::<io::Error>() {
             self.closed |= matches!(
                 error.kind(),

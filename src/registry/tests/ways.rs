@@ -373,3 +373,48 @@ async fn connections_that_end_before_the_request() {
     }
     asking.join_all().await;
 }
+
+/// A server that began to speak TLS, and then cut the handshake, is asked nothing in plain text, where credentials would be seen.
+#[tokio::test]
+async fn half_a_handshake_is_no_reason_for_plain_http() {
+    for (answer, words) in [
+        // The beginning of a record with a hello, of one with a fatal alert, and nothing.
+        (&[22, 3, 3, 0, 100, 2, 0, 0, 96][..], "the connection was cut during the TLS handshake"),
+        (&[22][..], "the connection was cut during the TLS handshake"),
+        (&[21, 3, 3, 0, 2][..], "the connection was cut during the TLS handshake"),
+        (&[][..], "closed the connection during the TLS handshake"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let plain = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&plain);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut hello = [0; 4096];
+                let read = stream.read(&mut hello).await.unwrap();
+                if read > 0 && hello[0] != 22 {
+                    count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                } else {
+                    stream.write_all(answer).await.unwrap();
+                }
+            }
+        });
+        let policy = retry::Policy { retries: 1, ..options().policy };
+        let registry = Registry::new(Options { policy, ..options() }).unwrap();
+        let error = registry.resolve(&format!("{address}/team/app:v1").parse().unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Network);
+        assert!(error.explained().contains(words), "{answer:?}: {}", error.explained());
+        let plain = plain.load(std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(plain > 0, answer.is_empty(), "{answer:?}: {plain} requests in plain text");
+    }
+}
+
+/// Who insists on TLS gets no plain http, on loopback neither.
+#[tokio::test]
+async fn plain_http_may_be_ruled_out() {
+    let server = Server::start(|_| manifest_reply()).await;
+    let never = Options { plain_http: PlainHttp::Never, ..options() };
+    let error = Registry::new(never).unwrap().resolve(&server.reference(":v1")).await.unwrap_err();
+    assert!(error.explained().contains("does not speak TLS"), "{}", error.explained());
+    Registry::new(options()).unwrap().resolve(&server.reference(":v1")).await.unwrap();
+}
