@@ -316,8 +316,17 @@ pub(super) async fn body(
         (StatusCode::OK, _) => whole(answer, size),
         (StatusCode::PARTIAL_CONTENT, Some(wanted)) => part(answer, wanted, size),
         (StatusCode::PARTIAL_CONTENT, None) => {
-            let (asked, found) = ("the whole blob", "with a part of it".to_owned());
-            Err(RegistryError::WrongRange { about: answer.about.clone(), asked, found })
+            let about = answer.about.clone();
+            match part(answer, &(0..size), size) {
+                // A cache that asks for ranges by itself may answer so.
+                Ok(BlobBody { content: Content::Part { range }, body }) if range == (0..size) => {
+                    Ok(BlobBody { content: Content::Whole { length: Some(size), encoding: None }, body })
+                }
+                _ => {
+                    let (asked, found) = ("the whole blob", "with a part of it".to_owned());
+                    Err(RegistryError::WrongRange { about, asked, found })
+                }
+            }
         }
         (StatusCode::RANGE_NOT_SATISFIABLE, _) => {
             let found = "416 Range Not Satisfiable".to_owned();

@@ -399,6 +399,17 @@ pub enum RegistryError {
     },
 }
 
+/// Whether a failure may come from having asked for a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RangeDoubt {
+    /// It has another reason.
+    None,
+    /// It may have, as it may have others that pass.
+    Weak,
+    /// Another try like it would end the same.
+    Strong,
+}
+
 impl RegistryError {
     /// What the last try ended with, where there is no use in another: the same whatever came before it.
     pub(crate) fn refusal(&self) -> &Self {
@@ -416,6 +427,21 @@ impl RegistryError {
             Self::GaveUp { source, .. } => source.is_range_refusal(),
             Self::Mirrored { primary, .. } => primary.is_range_refusal(),
             _ => false,
+        }
+    }
+
+    /// Whether a request for a range may have been refused for being one, by a server, or something in front of it, that would bring
+    /// the whole. Of an answer that says so, [`Self::is_range_refusal`] tells.
+    pub fn may_be_about_ranges(&self) -> RangeDoubt {
+        match self.refusal() {
+            Self::Status { status, .. } => match status.as_u16() {
+                401 | 404 | 407 | 408 | 410 | 429 | 451 => RangeDoubt::None,
+                400..=499 | 501 | 505 => RangeDoubt::Strong,
+                500..=599 => RangeDoubt::Weak,
+                _ => RangeDoubt::None,
+            },
+            Self::Network { fault: Fault::Request(_), .. } => RangeDoubt::Weak,
+            _ => RangeDoubt::None,
         }
     }
 

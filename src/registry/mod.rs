@@ -68,7 +68,7 @@ pub use auth::{CredentialError, CredentialSource, Credentials};
 pub use blob::{BlobBody, BlobSource, Content};
 pub use encoding::ContentEncoding;
 pub use endpoint::PlainHttp;
-pub use error::{About, Code, Fault, RegistryError, ends, tried_times, wait};
+pub use error::{About, Code, Fault, RangeDoubt, RegistryError, ends, tried_times, wait};
 pub use login::{LoginCheck, LoginKey};
 pub use pages::LinkRefusal;
 pub use places::bare_url;

@@ -14,7 +14,7 @@ use super::{Engine, Job};
 use crate::failure::{Failure as _, Kind};
 use crate::layout::StagedBlob;
 use crate::progress::{Event, Phase};
-use crate::registry::{BlobBody, Content};
+use crate::registry::{BlobBody, Content, RangeDoubt, RegistryError};
 
 /// A record goes into the journal at least this often.
 const NOTE_EVERY: u64 = 1 << 20;
@@ -61,8 +61,11 @@ impl Engine {
         staged: &Arc<StagedBlob>,
         wanted: Option<Range<u64>>,
     ) -> Result<(), TransferError> {
-        let opened = self.registry.open(&job.source, wanted.clone()).await;
-        let body = opened.map_err(|error| self.refused(assignment, error.into()))?;
+        let body = match self.registry.open(&job.source, wanted.clone()).await {
+            Ok(body) => body,
+            Err(error) if wanted.is_some() && self.asks_for_the_whole(assignment, &error) => return Ok(()),
+            Err(error) => return Err(self.refused(assignment, error.into())),
+        };
         match body.content() {
             Content::Part { .. } => {
                 if self.schedule().part_answered(assignment) {
@@ -80,7 +83,7 @@ impl Engine {
                     return Err(self.ignored(job, assignment, &body, "the whole blob"));
                 }
             }
-            Content::Whole { .. } => {}
+            Content::Whole { .. } => self.schedule().whole_brought(assignment),
         }
         job.responses.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if let (Content::Part { range }, Some(wanted)) = (body.content(), &wanted)
@@ -97,6 +100,22 @@ impl Engine {
         let staged = Arc::clone(staged);
         let filling = Filling { engine: self, job, staged, assignment, answer_end, unnoted: 0..0 };
         filling.fill(body).await
+    }
+
+    /// Whether a range was refused by a server that was never seen to have any: the next request is for the whole then, which is no
+    /// new try. What may just as well be a failure that passes counts as a refusal only.
+    fn asks_for_the_whole(&self, assignment: &Assignment, error: &RegistryError) -> bool {
+        let mut schedule = self.schedule();
+        match error.may_be_about_ranges() {
+            RangeDoubt::None => false,
+            RangeDoubt::Strong => schedule.gives_up_ranges(assignment),
+            RangeDoubt::Weak => {
+                if schedule.knows_nothing_of_ranges(assignment) {
+                    schedule.range_refused(assignment);
+                }
+                false
+            }
+        }
     }
 
     /// The answer is not for the range that was asked for, and another may be.

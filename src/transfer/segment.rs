@@ -63,6 +63,8 @@ struct Blob {
     /// Its bytes come from a server of its own, which says nothing about the others' ranges, nor they about its.
     apart: bool,
     refusals: u32,
+    /// It is asked for as a whole because ranges did not come to anything.
+    gave_up_ranges: bool,
     have: Intervals,
     flights: Vec<Flight>,
 }
@@ -147,6 +149,7 @@ impl Schedule {
             ranges: Ranges::Unknown,
             apart: false,
             refusals: 0,
+            gave_up_ranges: false,
             have: Intervals::new(),
             flights: Vec::new(),
         };
@@ -326,6 +329,7 @@ impl Schedule {
     pub(crate) fn restart_elsewhere(&mut self, at: usize) {
         self.restart(at);
         (self.blobs[at].ranges, self.blobs[at].refusals) = (Ranges::Unknown, 0);
+        self.blobs[at].gave_up_ranges = false;
     }
 
     /// The blob's file is to be opened again: what stands in the layout turned out bad.
@@ -398,11 +402,37 @@ impl Schedule {
         stands
     }
 
+    /// A server of which no range was seen yet failed on a request for one: the blob is asked for as a whole. Says whether it is such a
+    /// server.
+    pub(crate) fn gives_up_ranges(&mut self, assignment: &Assignment) -> bool {
+        let is_unknown = self.knows_nothing_of_ranges(assignment) && self.stands(assignment);
+        if is_unknown {
+            let blob = &mut self.blobs[assignment.blob];
+            blob.gave_up_ranges = true;
+            blob.become_stream(assignment.flight);
+        }
+        is_unknown
+    }
+
+    /// The whole was asked for, and comes. Where ranges had come to nothing before, other blobs need not find that out again.
+    pub(crate) fn whole_brought(&mut self, assignment: &Assignment) {
+        let blob = &self.blobs[assignment.blob];
+        if blob.gave_up_ranges && !blob.apart && self.ranges == Ranges::Unknown {
+            self.ranges = Ranges::Refused;
+        }
+    }
+
+    /// Whether the server of a blob has neither honoured nor ignored a range.
+    pub(crate) fn knows_nothing_of_ranges(&self, assignment: &Assignment) -> bool {
+        self.ranges_of(&self.blobs[assignment.blob]) == Ranges::Unknown
+    }
+
     /// The server refused a range; when it does so again, the blob becomes one stream.
     pub(crate) fn range_refused(&mut self, assignment: &Assignment) {
         let blob = &mut self.blobs[assignment.blob];
         blob.refusals += 1;
         if blob.refusals >= REFUSALS && blob.ranges != Ranges::Refused {
+            blob.gave_up_ranges = blob.ranges == Ranges::Unknown;
             blob.ranges = Ranges::Refused;
             blob.flights.retain(|flight| flight.id == assignment.flight);
         }
