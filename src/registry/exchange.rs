@@ -160,8 +160,10 @@ impl Client {
         if !matches!(sent, Err(Fault::NotTls | Fault::HandshakeClosed | Fault::HandshakeCut)) {
             self.counters.requests.fetch_add(1, Ordering::Relaxed);
         }
-        // A TLS alert, a refused certificate and half a handshake are TLS too, and no reason to go on in plain text.
-        if url.scheme() == "https" && matches!(sent, Ok(_) | Err(Fault::Tls(_) | Fault::HandshakeCut)) {
+        // A TLS alert, a refused certificate, half a handshake, and whatever befalls a request after a whole one are TLS too, and no
+        // reason to go on in plain text.
+        let spoke_tls = matches!(sent, Ok(_) | Err(Fault::Tls(_) | Fault::HandshakeCut | Fault::Request(_)));
+        if url.scheme() == "https" && spoke_tls {
             endpoint.spoke_tls();
         }
         match sent {

@@ -322,7 +322,7 @@ impl Clue {
 impl Chain {
     fn walk(&mut self, error: &(dyn StdError + 'static)) {
         let tls = error.downcast_ref::<rustls::Error>().map(tls::explained);
-        self.text = tls.unwrap_or_else(|| printable(&error.to_string()));
+        self.text = tls.unwrap_or_else(|| printable(without_manual(&error.to_string())));
         self.clue = self.clue.or_else(|| Clue::of(error));
         self.spoke_tls |= error.is::<SpokeTls>();
         if let Some(error) = error.downcast_ref::<io::Error>() {
@@ -342,6 +342,11 @@ impl Chain {
             self.walk(source);
         }
     }
+}
+
+/// What rustls says of a connection that ends without a word, without the page of its manual for programmers.
+fn without_manual(text: &str) -> &str {
+    text.split_once(": https://docs.rs/rustls/").map_or(text, |(said, _)| said)
 }
 
 #[cfg(test)]
