@@ -21,8 +21,6 @@ pub(super) enum Step {
     Layer,
     /// A layer in ranges of a MiB.
     Segments,
-    /// A layer behind a token.
-    Guarded,
     /// A layer in a storage elsewhere, to which the registry redirects with signed URLs.
     Storage,
     /// The list of what refers to the image.
@@ -38,6 +36,17 @@ impl Step {
             _ => 0,
         }
     }
+}
+
+/// What the registry is like, besides what its step makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// Plain http, and no more asked of clients than the step is about.
+    Open,
+    /// Whoever asks for anything needs a token.
+    Guarded,
+    /// TLS, the storage's too.
+    Tls,
 }
 
 /// How a row has to end.
@@ -66,6 +75,7 @@ pub(super) enum Ending {
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) step: Step,
+    pub(super) manner: Manner,
     pub(super) name: String,
     /// The faults in the order in which requests meet them, each with how many do; `None` is all that follow.
     pub(super) faults: Vec<(Fault, Option<usize>)>,
@@ -79,6 +89,7 @@ pub(super) struct Row {
 pub(super) fn row(step: Step, name: impl Into<String>) -> Row {
     Row {
         step,
+        manner: Manner::Open,
         name: format!("{step:?}: {}", name.into()),
         faults: Vec::new(),
         options: Vec::new(),
@@ -88,6 +99,18 @@ pub(super) fn row(step: Step, name: impl Into<String>) -> Row {
 }
 
 impl Row {
+    /// The registry asks for tokens.
+    pub(super) fn guarded(mut self) -> Self {
+        self.manner = Manner::Guarded;
+        self
+    }
+
+    /// The registry speaks TLS.
+    pub(super) fn in_tls(mut self) -> Self {
+        self.manner = Manner::Tls;
+        self
+    }
+
     /// The next request meets this.
     pub(super) fn once(mut self, fault: Fault) -> Self {
         self.faults.push((fault, Some(1)));

@@ -8,33 +8,35 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::support::{Outcome, assert_readable, check_layout};
 
 use super::row::{Ending, Row};
-use super::scene::Scene;
+use super::scene::{Before, Scene};
 
 /// How many rows run at a time: they mostly wait.
 const AT_ONCE: usize = 16;
 
-/// Runs all rows, each against a registry of its own, and says how many there were.
+/// Runs all rows, each from every beginning and against a registry of its own, and says how many there were.
 ///
 /// # Panics
 /// When a row does not end as it says, or a fault of it hit no request, with all that is wrong.
 pub(super) fn hold(rows: &[Row]) -> usize {
-    let (next, ran) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let runs: Vec<_> =
+        rows.iter().flat_map(|row| row.step.befores().iter().map(move |before| (row, *before))).collect();
+    let next = AtomicUsize::new(0);
     let wrong = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while let Some(row) = rows.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| one(row))) {
-                        wrong.lock().unwrap().push(format!("{}\n{}", row.name, text(&*panic)));
+                while let Some((row, before)) = runs.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| one(row, *before))) {
+                        let name = format!("{}, after {before:?}", row.name);
+                        wrong.lock().unwrap().push(format!("{name}\n{}", text(&*panic)));
                     }
-                    ran.fetch_add(1, Ordering::SeqCst);
                 }
             });
         }
     });
     let wrong = wrong.into_inner().unwrap();
-    assert!(wrong.is_empty(), "{} of {} rows:\n\n{}", wrong.len(), rows.len(), wrong.join("\n\n"));
-    ran.into_inner()
+    assert!(wrong.is_empty(), "{} of {} runs:\n\n{}", wrong.len(), runs.len(), wrong.join("\n\n"));
+    rows.len()
 }
 
 fn text(panic: &(dyn Any + Send)) -> String {
@@ -42,8 +44,8 @@ fn text(panic: &(dyn Any + Send)) -> String {
     owned.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
-fn one(row: &Row) {
-    let scene = row.step.scene();
+fn one(row: &Row, before: Before) {
+    let scene = row.step.scene(row.manner, before);
     for (fault, times) in &row.faults {
         match times {
             Some(times) => scene.route().times(*times, fault.clone()),
@@ -68,9 +70,7 @@ fn one(row: &Row) {
             } else {
                 let counted = outcome.json()["retries"].as_u64().unwrap();
                 assert!(retries.contains(&counted), "{counted} retries, not {retries:?}\n{report}");
-                assert!(
-                    check_layout(&scene.out()).digests.iter().any(|digest| digest == scene.image.digest())
-                );
+                assert_whole(&scene);
             }
         }
         Ending::Fails { code, tries, says, kept } => {
@@ -118,15 +118,21 @@ fn assert_told(scene: &Scene, outcome: &Outcome, tries: usize, says: &[String]) 
     }
 }
 
-/// There is no layout, or one that is readable, in which every blob is proven and nothing is named.
+/// There is no layout, or one that is readable, in which every blob is proven and nothing is named but what was before.
 fn assert_nothing_unproven(scene: &Scene) {
     if scene.is_login() {
         assert!(!scene.auth_file().exists(), "unproven credentials were stored");
     } else if scene.is_early() {
-        assert!(!scene.out().exists(), "a folder was made for nothing");
+        assert!(scene.is_untouched(), "something was made for nothing");
     } else if scene.out().exists() {
-        assert_eq!(assert_readable(&scene.out()).digests, Vec::<String>::new());
+        assert_eq!(scene.names(&assert_readable(&scene.out())), Vec::<String>::new());
     }
+}
+
+/// The image is there, beside what was there before, and nothing of the fetch is left.
+fn assert_whole(scene: &Scene) {
+    let names = scene.names(&check_layout(&scene.out()));
+    assert!(names.iter().any(|digest| digest == scene.image.digest()), "{names:?}");
 }
 
 /// The same command completes against a registry that is whole again, and asks for no byte that is there.
@@ -141,7 +147,7 @@ fn assert_recovers(scene: &Scene, options: &[&str], kept: usize) {
         return;
     }
     assert_eq!(outcome.json()["retries"], 0, "retries of the second run\n{report}");
-    assert!(check_layout(&scene.out()).digests.iter().any(|digest| digest == scene.image.digest()));
+    assert_whole(scene);
     if scene.is_about_layer() {
         let asked = scene.asked();
         let range = asked[0].range().unwrap_or("bytes=0-");

@@ -1,151 +1,14 @@
-//! The rows.
+//! The rows, step by step.
 
 use std::time::Duration;
 
 use crate::support::{Fault, KIB, MIB};
 
-use super::places;
+use super::everywhere::{
+    before_the_body, cuts, in_a_document, lengths, refused_after_failures, slow, tokens,
+};
 use super::row::{Row, Step, row};
 use super::scene;
-
-/// What every answer can suffer, whatever it is about: refusals that pass, connections that break before it or in its head, and
-/// ways that lead nowhere.
-fn before_the_body(step: Step) -> Vec<Row> {
-    [refusals(step), breaks(step)].concat()
-}
-
-/// The same fault once, after which all is well, or always.
-fn again(step: Step, name: &str, fault: Fault) -> Row {
-    row(step, format!("{name}, once")).once(fault).sound(2 + step.rest(), 1)
-}
-
-fn never(step: Step, name: &str, fault: Fault) -> Row {
-    row(step, format!("{name}, always")).always(fault).gives_up(2)
-}
-
-fn refusals(step: Step) -> Vec<Row> {
-    let announced = |status: u16, value: String| Fault::RetryAfter { status, value };
-    // All of them at one step, at the others one that is the registry's own and one of a proxy before it.
-    let passing: &[u16] = if step == Step::Manifest { &[408, 429, 500, 502, 503, 504] } else { &[429, 502] };
-    let mut rows: Vec<Row> =
-        passing.iter().map(|status| again(step, &status.to_string(), Fault::Status(*status))).collect();
-    rows.extend([
-        never(step, "503", Fault::Status(503)).says("503 Service Unavailable"),
-        again(step, "429 for a second", announced(429, "1".into())).says("as it asked"),
-        again(step, "503 until a date", Fault::RetryAt { status: 503, from_now: Duration::from_secs(2) })
-            .says("as it asked"),
-        again(step, "429 until whenever", announced(429, "when it is dark".into())),
-        row(step, "429 for an hour")
-            .always(announced(429, "3600".into()))
-            .fatal(5)
-            .says("429 Too Many Requests")
-            .says("1h"),
-        row(step, "503 until tomorrow")
-            .always(Fault::RetryAt { status: 503, from_now: Duration::from_hours(24) })
-            .fatal(5)
-            .says("503 Service Unavailable")
-            .says("come back"),
-        row(step, "a failure, and then 429 for an hour")
-            .once(Fault::Status(502))
-            .always(announced(429, "3600".into()))
-            .fatal(5)
-            .asks(2)
-            .tries(2)
-            .says("come back after 1h")
-            .says("429 Too Many Requests")
-            .says("502 Bad Gateway"),
-    ]);
-    rows
-}
-
-/// Failures that may pass, and then a refusal that will not: it decides the exit code, and what came before it is told.
-fn refused_after_failures(step: Step, status: u16, code: i32, name: &str) -> Row {
-    row(step, format!("two failures, and then {status}"))
-        .option("--retries=2")
-        .once(Fault::Status(503))
-        .once(Fault::CloseBeforeResponse)
-        .always(Fault::Status(status))
-        .fatal(code)
-        .asks(3)
-        .tries(3)
-        .says("failed for good, after 3 tries in ")
-        .says("503 Service Unavailable")
-        .says(name)
-}
-
-fn breaks(step: Step) -> Vec<Row> {
-    vec![
-        again(step, "closed before the answer", Fault::CloseBeforeResponse),
-        again(step, "reset before the answer", Fault::ResetBeforeResponse),
-        never(step, "reset before the answer", Fault::ResetBeforeResponse).says("reset"),
-        again(step, "cut in the status line", Fault::HeadCutAfter(10)),
-        never(step, "cut in a header", Fault::HeadCutAfter(40)).says("connection closed"),
-        again(step, "silence before the answer", Fault::HeadStallAfter(0)).impatient(),
-        never(step, "silence in a header", Fault::HeadStallAfter(40)).impatient(),
-        never(step, "no HTTP", Fault::NotHttp(b"220 mail.example ESMTP\r\n")).says("the request failed"),
-        row(step, "a different failure each time")
-            .once(Fault::Status(502))
-            .always(Fault::CloseBeforeResponse)
-            .gives_up(2)
-            .says("502 Bad Gateway")
-            .says("connection closed"),
-        row(step, "a redirect to itself").always(Fault::RedirectLoop).fatal(5).says("redirect"),
-        again(step, "a redirect to nobody", Fault::Redirect(places::nobody())),
-        never(step, "a redirect to nobody", Fault::Redirect(places::nobody())).says("refused"),
-        never(step, "a redirect to no name", Fault::Redirect(places::no_name())).says("does not resolve"),
-        row(step, "a restart")
-            .once(Fault::GoDown(Some(Duration::from_millis(100))))
-            .sound(2 + step.rest(), 1)
-            .any_retries(),
-        row(step, "down for good")
-            .once(Fault::GoDown(None))
-            .gives_up(2)
-            .asks(1)
-            .says("connection closed")
-            .says("refused"),
-    ]
-}
-
-/// What the body of a document can suffer, as long as its length is told.
-fn in_a_document(step: Step, size: usize) -> Vec<Row> {
-    let mut rows = cuts(step, &[0, 1, size / 2, size - 1], size);
-    rows.extend([
-        row(step, "reset in the body, once").once(Fault::ResetAfter(1)).sound(2 + step.rest(), 1),
-        row(step, "silence in the body, once")
-            .once(Fault::StallAfter(1))
-            .sound(2 + step.rest(), 1)
-            .impatient(),
-        row(step, "silence in the body, always").always(Fault::StallAfter(1)).gives_up(2).impatient(),
-        row(step, "cut in the body, always")
-            .always(Fault::CutAfter(1))
-            .gives_up(2)
-            .says("cut off after 1 byte"),
-        row(step, "in chunks").always(Fault::Chunked).sound(1 + step.rest(), 0),
-        row(step, "in chunks, cut")
-            .once(Fault::All(vec![Fault::Chunked, Fault::CutAfter(1)]))
-            .sound(2 + step.rest(), 1),
-        row(step, "until the connection closes").always(Fault::UntilClose).sound(1 + step.rest(), 0),
-        row(step, "gzip that nobody asked for")
-            .always(Fault::ContentEncoding("gzip"))
-            .sound(1 + step.rest(), 0),
-        row(step, "gzip that nobody asked for, cut")
-            .once(Fault::All(vec![Fault::ContentEncoding("gzip"), Fault::CutAfter(20)]))
-            .sound(2 + step.rest(), 1),
-    ]);
-    rows
-}
-
-/// Connections that are closed after so many bytes of a body of `size` bytes.
-fn cuts(step: Step, offsets: &[usize], size: usize) -> Vec<Row> {
-    let cut = |offset: &usize| {
-        row(step, format!("cut after {offset} of {size}"))
-            .once(Fault::CutAfter(*offset))
-            .sound(2 + step.rest(), 1)
-    };
-    let mut rows: Vec<Row> = offsets.iter().map(cut).collect();
-    rows.push(row(step, "cut after the last byte").once(Fault::CutAfter(size)).sound(1 + step.rest(), 0));
-    rows
-}
 
 pub(super) fn ping() -> Vec<Row> {
     let step = Step::Ping;
@@ -154,7 +17,23 @@ pub(super) fn ping() -> Vec<Row> {
         row(step, "400").always(Fault::Status(400)).fatal(1).says("400 Bad Request"),
         row(step, "404").always(Fault::Status(404)).fatal(3).says("404 Not Found"),
         refused_after_failures(step, 404, 3, "404 Not Found"),
+        slow(step),
     ]);
+    // Only the head counts, of the refusal as of the answer to the credentials.
+    for (name, fault) in [
+        ("a body cut at once", Fault::CutAfter(0)),
+        ("a body cut", Fault::CutAfter(1)),
+        ("silence in the body", Fault::StallAfter(1)),
+        ("in chunks", Fault::Chunked),
+        ("in chunks, cut", Fault::All(vec![Fault::Chunked, Fault::CutAfter(1)])),
+        ("until the connection closes", Fault::UntilClose),
+        ("less than the length says", Fault::WrongLength(4096)),
+        ("more than the length says", Fault::WrongLength(1)),
+        ("gzip that nobody asked for", Fault::ContentEncoding("gzip")),
+    ] {
+        rows.push(row(step, format!("{name}, of the refusal")).once(fault.clone()).sound(1, 0));
+        rows.push(row(step, format!("{name}, of the answer")).pass().once(fault).sound(1, 0));
+    }
     rows
 }
 
@@ -203,22 +82,11 @@ pub(super) fn manifest() -> Vec<Row> {
     let (step, size) = (Step::Manifest, Step::Manifest.manifest_size());
     let mut rows = before_the_body(step);
     rows.extend(in_a_document(step, size));
-    let longer = Fault::WrongLength(size as u64 + 1);
+    rows.extend(lengths(step, size, "digest"));
     rows.extend([
-        row(step, "less than the length says, once").once(longer.clone()).sound(2, 1),
-        row(step, "less than the length says, always").always(longer).gives_up(2).says("cut off after"),
-        row(step, "more than the length says")
-            .always(Fault::WrongLength(size as u64 - 1))
-            .fatal(6)
-            .says("digest"),
         row(step, "until the connection closes, cut")
             .once(Fault::All(vec![Fault::UntilClose, Fault::CutAfter(size / 2)]))
             .sound(2, 1),
-        row(step, "206")
-            .always(Fault::StatusWith { status: 206, headers: Vec::new(), body: Vec::new() })
-            .fatal(1)
-            .says("206"),
-        row(step, "416").always(Fault::RangeNotSatisfiable).fatal(1).says("416"),
         row(step, "403").always(Fault::Status(403)).fatal(4).says("403 Forbidden"),
         refused_after_failures(step, 403, 4, "403 Forbidden"),
     ]);
@@ -264,15 +132,26 @@ pub(super) fn layer() -> Vec<Row> {
             cut.says(format!("cut off after {offset} byte")).says("503 Service Unavailable").keeps(offset),
         );
     }
-    rows.extend(layer_bodies(size));
-    rows.extend(layer_turns(size));
-    rows.push(refused_after_failures(step, 410, 3, "410 Gone"));
+    rows.extend(layer_bodies(step, size));
+    rows.extend(layer_turns(step, size));
+    rows.extend([
+        row(step, "cut, and then gone")
+            .once(Fault::CutAfter(MIB))
+            .always(Fault::Status(404))
+            .fatal(3)
+            .asks(2)
+            .tries(2)
+            .says("cut off after 1048576 bytes")
+            .says("404 Not Found")
+            .keeps(MIB),
+        row(step, "410").always(Fault::Status(410)).fatal(3).says("410 Gone"),
+        refused_after_failures(step, 410, 3, "410 Gone"),
+    ]);
     rows
 }
 
 /// Bodies of a layer that are other than they should be.
-fn layer_bodies(size: usize) -> Vec<Row> {
-    let step = Step::Layer;
+fn layer_bodies(step: Step, size: usize) -> Vec<Row> {
     let both = |one: Fault, other: Fault| Fault::All(vec![one, other]);
     vec![
         row(step, "reset in the body").once(Fault::ResetAfter(MIB)).sound(2, 1),
@@ -308,18 +187,24 @@ fn layer_bodies(size: usize) -> Vec<Row> {
 }
 
 /// Servers that change their ways after a cut, and answers that are of no use.
-fn layer_turns(size: usize) -> Vec<Row> {
-    let step = Step::Layer;
-    vec![
+fn layer_turns(step: Step, size: usize) -> Vec<Row> {
+    let ranges = [
+        ("another range", Fault::WrongContentRange(format!("bytes 0-{}/{size}", size - 1))),
+        ("another total", Fault::WrongContentRange(format!("bytes {MIB}-{}/{}", size - 1, size + 1))),
+        ("no Content-Range", Fault::MissingContentRange),
+        ("several parts", Fault::MultipartRange),
+        ("416", Fault::RangeNotSatisfiable),
+    ];
+    let turn = |(name, fault): (&str, Fault)| {
+        let cut = row(step, format!("cut, and then {name}")).option("--retries=2").once(Fault::CutAfter(MIB));
+        cut.once(fault).sound(3, 2)
+    };
+    let mut rows: Vec<Row> = ranges.into_iter().map(turn).collect();
+    rows.extend([
         row(step, "cut, and then no ranges")
             .once(Fault::CutAfter(MIB))
             .always(Fault::IgnoreRange)
             .sound(2, 1),
-        row(step, "cut, and then another range")
-            .once(Fault::CutAfter(MIB))
-            .once(Fault::WrongContentRange(format!("bytes 0-{}/{size}", size - 1)))
-            .option("--retries=2")
-            .sound(3, 2),
         row(step, "cut, and then gzip")
             .once(Fault::CutAfter(MIB))
             .always(Fault::ContentEncoding("gzip"))
@@ -329,22 +214,13 @@ fn layer_turns(size: usize) -> Vec<Row> {
             .once(Fault::GoDown(Some(Duration::from_millis(100))))
             .sound(3, 2)
             .any_retries(),
-        row(step, "cut, and then gone")
-            .once(Fault::CutAfter(MIB))
-            .always(Fault::Status(404))
-            .fatal(3)
-            .asks(2)
-            .tries(2)
-            .says("cut off after 1048576 bytes")
-            .says("404 Not Found")
-            .keeps(MIB),
         row(step, "206")
             .always(Fault::StatusWith { status: 206, headers: Vec::new(), body: Vec::new() })
             .gives_up(2)
             .says("part"),
         row(step, "416").always(Fault::RangeNotSatisfiable).gives_up(2).says("416"),
-        row(step, "410").always(Fault::Status(410)).fatal(3).says("410 Gone"),
-    ]
+    ]);
+    rows
 }
 
 pub(super) fn segments() -> Vec<Row> {
@@ -395,25 +271,15 @@ pub(super) fn segments() -> Vec<Row> {
 }
 
 pub(super) fn guarded() -> Vec<Row> {
-    let (step, dead) = (Step::Guarded, Fault::TokenDies);
-    vec![
-        row(step, "a token dies").once(dead.clone()).sound(2, 0),
-        row(step, "a token dies in the middle").once(Fault::CutAfter(MIB)).once(dead.clone()).sound(3, 1),
-        row(step, "tokens die at once").always(dead.clone()).fatal(4).asks(2).says("401 Unauthorized"),
-        row(step, "cut, and then tokens die at once")
-            .once(Fault::CutAfter(MIB))
-            .always(dead)
-            .fatal(4)
-            .asks(3)
-            .tries(2)
-            .says("cut off after 1048576 bytes")
-            .says("401 Unauthorized")
-            .keeps(MIB),
-        row(step, "an expired token is 403").once(Fault::Status(403)).sound(2, 0),
-        row(step, "an expired token is 400").once(Fault::Status(400)).sound(2, 0),
-        row(step, "403").always(Fault::Status(403)).fatal(4).asks(2).says("403 Forbidden"),
-        row(step, "400").always(Fault::Status(400)).fatal(1).asks(2).says("400 Bad Request"),
-    ]
+    let documents = [Step::Manifest, Step::Config, Step::Referrers];
+    let mut rows: Vec<Row> = documents.into_iter().flat_map(|step| tokens(step, 1)).collect();
+    rows.extend(tokens(Step::Layer, MIB));
+    // Of the referrers, 400 says that there is no such API.
+    for step in [Step::Manifest, Step::Config, Step::Layer] {
+        let refused = row(step, "400").guarded().always(Fault::Status(400));
+        rows.push(refused.fatal(1).asks(2).says("400 Bad Request"));
+    }
+    rows
 }
 
 pub(super) fn storage() -> Vec<Row> {
@@ -438,8 +304,9 @@ pub(super) fn storage() -> Vec<Row> {
     }
     let size = step.layer_size();
     rows.extend(cuts(step, &[0, 1, MIB, size - 1], size));
-    rows.extend([
-        row(step, "no ranges").once(Fault::CutAfter(MIB)).always(Fault::IgnoreRange).sound(2, 1),
+    rows.extend(layer_bodies(step, size));
+    rows.extend(layer_turns(step, size));
+    rows.push(
         row(step, "expired and down")
             .once(Fault::CutAfter(MIB))
             .once(Fault::Status(403))
@@ -448,14 +315,16 @@ pub(super) fn storage() -> Vec<Row> {
             .asks(3)
             .says("cut off after")
             .keeps(MIB),
-    ]);
+    );
     rows
 }
 
 pub(super) fn referrers() -> Vec<Row> {
     let step = Step::Referrers;
     let mut rows = before_the_body(step);
-    rows.extend(in_a_document(step, scene::listing_size()));
+    let size = scene::listing_size();
+    rows.extend(in_a_document(step, size));
+    rows.extend(lengths(step, size, "manifest"));
     rows.extend([
         refused_after_failures(step, 403, 4, "403 Forbidden"),
         // Where there is no such API, the tag is asked for, which there is not either: a failure before changes none of it.

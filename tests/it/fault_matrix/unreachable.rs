@@ -1,8 +1,8 @@
 //! Servers to which no conversation comes about, and what a fetch asks besides what it needs.
 
 use crate::support::{
-    Certificate, Fault, FaultRegistry, Gate, MIB, Outcome, TestContext, assert_readable, check_layout, image,
-    random,
+    Certificate, Fault, FaultRegistry, Gate, MIB, Outcome, TestContext, artifact, assert_readable,
+    check_layout, image, random,
 };
 
 use super::places;
@@ -39,29 +39,74 @@ fn nobody_answers() {
 }
 
 /// A TLS handshake that breaks is a connection that breaks, on loopback too, where it might be taken for a server without
-/// TLS: the next try is made in TLS.
+/// TLS: the next try is made in TLS. Be it the registry's, the token service's or the storage's.
 #[test]
 fn cut_handshakes_are_tried_again() {
-    let registry = FaultRegistry::builder().tls(Certificate::SelfSigned).start();
-    let pushed = registry.push(image().layer("behind TLS"));
-    let context = TestContext::new();
-    registry.cut_handshakes(1);
-    context.fetch(&registry, &pushed).success();
-    assert_eq!(registry.handshakes_cut(), 1);
-    assert_eq!(check_layout(&context.out()).digests, [pushed.digest()]);
-    assert!(registry.requests().iter().all(|request| request.header("host").is_some()));
+    let server = || FaultRegistry::builder().tls(Certificate::SelfSigned);
+    let (tokens, storage) = (server().start(), server().start());
+    let alone = server().start();
+    let guarded = server().token_server(&tokens).start();
+    let redirecting = server().redirect_blobs_to(&storage).start();
+    for (registry, broken) in [(&alone, &alone), (&guarded, &tokens), (&redirecting, &storage)] {
+        let pushed = registry.push(image().layer("behind TLS"));
+        let fetch = |context: &TestContext, retries: &str| {
+            let fetch = context.fetch(registry, &pushed).args(["--retries", retries, "--connections", "1"]);
+            fetch.arg("--ca-file").arg(broken.ca_file().unwrap()).run()
+        };
+        let context = TestContext::new();
+        broken.cut_handshakes(1);
+        let outcome = fetch(&context, "5");
+        assert_eq!(outcome.code, Some(0), "{}", outcome.report());
+        assert_eq!(broken.handshakes_cut(), 1);
+        assert_eq!(check_layout(&context.out()).digests, [pushed.digest()]);
+        assert!(broken.requests().iter().all(|request| request.header("host").is_some()));
 
-    let context = TestContext::new();
-    registry.cut_handshakes(usize::MAX);
-    let outcome = context.fetch(&registry, &pushed).args(["--retries", "1"]).fails_with(5);
-    for words in
-        [&*pushed.reference(), "gave up after 2 tries in ", "closed the connection during the TLS handshake"]
-    {
-        assert!(outcome.stderr.contains(words), "{words} in {}", outcome.stderr);
+        let context = TestContext::new();
+        broken.cut_handshakes(usize::MAX);
+        let outcome = fetch(&context, "1");
+        assert_eq!(outcome.code, Some(5), "{}", outcome.report());
+        for words in [
+            &*pushed.reference(),
+            &*broken.host(),
+            "gave up after 2 tries in ",
+            "closed the connection during the TLS handshake",
+        ] {
+            assert!(outcome.stderr.contains(words), "{words} in {}", outcome.stderr);
+        }
+        assert!(!context.out().exists());
+        broken.cut_handshakes(0);
+        let outcome = fetch(&context, "0");
+        assert_eq!(outcome.code, Some(0), "{}", outcome.report());
+        check_layout(&context.out());
     }
-    assert!(!context.out().exists());
-    registry.cut_handshakes(0);
-    context.fetch(&registry, &pushed).success();
+}
+
+/// A registry that ends its connection politely, and then cuts the handshake for the next one: in the middle of a fetch too,
+/// where it is known to speak TLS, that is one failure, and nobody is asked in plain text.
+#[test]
+fn a_handshake_cut_between_two_questions() {
+    let registry = FaultRegistry::builder().tls(Certificate::SelfSigned).start();
+    let pushed = registry.push(image().layer("one").layer("two"));
+    let sbom = artifact("application/vnd.example.sbom").layer("materials").subject(pushed.descriptor());
+    registry.push_untagged(pushed.repository(), sbom);
+    let routes = [
+        registry.on_manifest(pushed.digest()),
+        registry.on_blob(pushed.config()),
+        registry.on_blob(pushed.layer(0)),
+        registry.on_path("/v2/app/referrers/"),
+    ];
+    let count = routes.len();
+    for route in routes {
+        route.once(Fault::CutHandshakes(1));
+    }
+    let context = TestContext::new();
+    let fetch = context.fetch(&registry, &pushed).args(["--referrers", "--connections", "1", "--json"]);
+    let outcome = fetch.args(["--retries", "1"]).success();
+    assert_eq!((registry.idle_faults(), registry.handshakes_cut()), (Vec::new(), count));
+    assert_eq!(
+        (outcome.json()["retries"].as_u64(), registry.connections_not_http()),
+        (Some(count as u64), 0)
+    );
     check_layout(&context.out());
 }
 

@@ -1,6 +1,7 @@
 //! One answer before it goes out: what is sent, how its length is told, and where it stops.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
@@ -44,6 +45,8 @@ pub(crate) struct Answer {
     pub(crate) head_stop: Option<(usize, Ending)>,
     pub(crate) hold: Option<(usize, Gate)>,
     pub(crate) bytes_per_second: Option<u64>,
+    /// How long the body takes, byte by byte.
+    pub(crate) drip: Option<Duration>,
 }
 
 impl Answer {
@@ -57,6 +60,7 @@ impl Answer {
             head_stop: None,
             hold: None,
             bytes_per_second: None,
+            drip: None,
         }
     }
 

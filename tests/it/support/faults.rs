@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     StallAfter(usize),
     /// Sends the body no faster than this.
     Throttle { bytes_per_second: u64 },
+    /// Sends the body byte by byte, evenly over this time.
+    Drip(Duration),
     /// Flips one bit of the byte at this offset of the blob, in whatever range holds it.
     FlipByte(usize),
     /// Ends cleanly after this many bytes of the body, with a `Content-Length` that agrees.
@@ -88,6 +90,8 @@ pub(crate) enum Fault {
     /// Ends every token given out up to now, the one that the request came with among them, and refuses the request
     /// because of it.
     TokenDies,
+    /// Ends the connection with this answer, and the next ones, this many of them, in the middle of their TLS handshakes.
+    CutHandshakes(usize),
     /// Stops listening and closes all connections, this one without an answer: for so long, or until
     /// [`FaultRegistry::mend`](super::FaultRegistry::mend).
     GoDown(Option<Duration>),
@@ -135,6 +139,7 @@ impl Fault {
             Self::HeadStallAfter(bytes) => answer.head_stop = Some((*bytes, Ending::Stall)),
             Self::HoldAfter(bytes, gate) => answer.hold = Some((*bytes, gate.clone())),
             Self::Throttle { bytes_per_second } => answer.bytes_per_second = Some(*bytes_per_second),
+            Self::Drip(over) => answer.drip = Some(*over),
             Self::Truncate(bytes) => answer.body.truncate(*bytes),
             Self::Oversize(bytes) => {
                 answer.body = shared([&answer.body[..], &vec![b'+'; *bytes]].concat());
@@ -157,6 +162,7 @@ impl Fault {
             | Self::ResetBeforeResponse
             | Self::NotHttp(_)
             | Self::TokenDies
+            | Self::CutHandshakes(_)
             | Self::GoDown(_)
             | Self::Hold(_)
             | Self::All(_) => {}

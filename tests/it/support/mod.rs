@@ -37,7 +37,7 @@ pub(crate) use self::content::{Compression, KIB, MIB, random, random_from, sha25
 pub(crate) use self::context::{Outcome, Run, Running, TestContext};
 pub(crate) use self::faults::{BrokenRoute, Fault, Gate, http_date};
 pub(crate) use self::image::{Blob, Built, Image, Index, artifact, image, index};
-pub(crate) use self::layout::{Proof, assert_readable, check_layout};
+pub(crate) use self::layout::{Proof, Summary, assert_readable, check_layout};
 pub(crate) use self::mixed::{Mixed, digest_of, flipped};
 pub(crate) use self::registry::{FaultRegistry, PushedImage};
 pub(crate) use self::request::Request;

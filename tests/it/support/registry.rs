@@ -112,6 +112,7 @@ impl FaultRegistry {
     /// Makes everything right again.
     pub(crate) fn mend(&self) {
         self.shared.rules.clear();
+        self.cut_handshakes(0);
         self.shared.up.send_replace(true);
         self.wait_until("it listens", |registry| registry.shared.listens.load(Ordering::SeqCst));
     }

@@ -283,6 +283,7 @@ async fn respond(wire: &mut dyn Wire, shared: &Shared, request: &Request, pacer:
                 shared.issuer.revoke_all();
                 refusal = routes::refusal(shared, request);
             }
+            Fault::CutHandshakes(count) => shared.handshakes_to_cut.store(*count, Ordering::SeqCst),
             Fault::GoDown(back_after) => go_down(shared, *back_after).await,
             Fault::Hold(gate) => gate.pass().await,
             _ => {}
@@ -294,7 +295,8 @@ async fn respond(wire: &mut dyn Wire, shared: &Shared, request: &Request, pacer:
     }
     let asked_to_close =
         request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-    let close = asked_to_close || !answer.keeps_connection();
+    let cuts_next = faults.iter().any(|fault| matches!(fault, Fault::CutHandshakes(_)));
+    let close = asked_to_close || cuts_next || !answer.keeps_connection();
     let own = answer.bytes_per_second.map(Pacer::new);
     let pacers: Vec<_> = [&shared.link, pacer].into_iter().chain(own.as_ref()).collect();
     let (sent, activity) = (&*request.body_sent, &shared.activity);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
 use super::answer::{Answer, Ending, Framing};
@@ -133,6 +133,10 @@ impl Delivery<'_> {
                 pacer.reserve(end - offset).await;
             }
             self.piece_of_body(wire, &body[offset..end]).await?;
+            if let Some(over) = self.answer.drip {
+                wire.flush().await?;
+                sleep(over.div_f64(lossy(body.len() as u64))).await;
+            }
             offset = end;
         }
         if self.answer.framing == Framing::Chunked && self.answer.stop.is_none() {
@@ -165,6 +169,9 @@ impl Delivery<'_> {
     }
 
     fn piece(&self) -> usize {
+        if self.answer.drip.is_some() {
+            return 1;
+        }
         let slowest = self.pacers.iter().filter_map(|pacer| pacer.rate()).min();
         slowest.map_or(LARGEST_PIECE, |rate| {
             usize::try_from(rate / 50).unwrap_or(LARGEST_PIECE).clamp(256, LARGEST_PIECE)

@@ -108,6 +108,17 @@ async fn bodies_are_paced() {
     }
 }
 
+/// A body that comes byte by byte comes whole, and takes its time.
+#[tokio::test]
+async fn bodies_drip() {
+    let (registry, image) = registry_with_blob();
+    let time = Duration::from_millis(100);
+    registry.on_blob(image.layer(0)).once(Fault::Drip(time));
+    let start = Instant::now();
+    assert_eq!(get(layer_url(&registry, &image)).await.body, image.layer_bytes(0));
+    assert!(start.elapsed() >= time);
+}
+
 /// What a flipped, truncated, prolonged or replaced body looks like.
 #[tokio::test]
 async fn bodies_are_spoiled() {
