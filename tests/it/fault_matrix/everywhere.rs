@@ -117,12 +117,8 @@ fn handshakes(step: Step) -> Vec<Row> {
             .says("peer closed connection")
             .says("closed the connection during the TLS handshake"),
     ];
-    // Left out for the first request of a fetch: it is made in plain text after the cut handshake, in the same try, although
-    // the handshake before it has shown that the server speaks TLS.
-    if step != Step::Head {
-        let once = row(step, "closed, and then a handshake cut").in_tls().option("--retries=2");
-        rows.push(once.once(closed(1)).sound(2 + step.rest(), 2));
-    }
+    let once = row(step, "closed, and then a handshake cut").in_tls().option("--retries=2");
+    rows.push(once.once(closed(1)).sound(2 + step.rest(), 2));
     rows
 }
 
