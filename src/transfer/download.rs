@@ -7,6 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::encoded;
 use super::error::TransferError;
 use super::segment::{Ask, Assignment, Standing, WholeAnswer};
@@ -16,8 +18,9 @@ use crate::layout::StagedBlob;
 use crate::progress::{Event, Phase};
 use crate::registry::{BlobBody, Content, RangeDoubt, RegistryError};
 
-/// A record goes into the journal at least this often.
+/// A record goes into the journal at least this often: after so many bytes, and where they come slowly after so long.
 const NOTE_EVERY: u64 = 1 << 20;
+const NOTE_WITHIN: Duration = Duration::from_millis(250);
 
 /// A server may answer with less than it was asked for, but not with less than this.
 const SMALLEST_ANSWER: u64 = 64 << 10;
@@ -35,6 +38,7 @@ struct Filling<'a> {
     answer_end: u64,
     /// Written, but not yet in the journal.
     unnoted: Range<u64>,
+    noted: Instant,
 }
 
 impl Engine {
@@ -98,7 +102,15 @@ impl Engine {
             Content::Whole { .. } => job.size(),
         };
         let staged = Arc::clone(staged);
-        let filling = Filling { engine: self, job, staged, assignment, answer_end, unnoted: 0..0 };
+        let filling = Filling {
+            engine: self,
+            job,
+            staged,
+            assignment,
+            answer_end,
+            unnoted: 0..0,
+            noted: Instant::now(),
+        };
         filling.fill(body).await
     }
 
@@ -141,7 +153,7 @@ impl Engine {
 
 impl Filling<'_> {
     async fn fill(mut self, mut body: BlobBody) -> Result<(), TransferError> {
-        while let Some(chunk) = body.chunk().await? {
+        while let Some(chunk) = self.next(&mut body).await? {
             // The segment may have been split or given up since the last chunk.
             let Some(open) = self.engine.schedule().position(self.assignment) else { return Ok(()) };
             let room = usize::try_from(open.end - open.start).unwrap_or(usize::MAX);
@@ -161,6 +173,20 @@ impl Filling<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The next bytes. While they are waited for, those before them get into the journal.
+    async fn next(&mut self, body: &mut BlobBody) -> Result<Option<Bytes>, TransferError> {
+        let chunk = body.chunk();
+        tokio::pin!(chunk);
+        if !self.unnoted.is_empty() {
+            let left = NOTE_WITHIN.saturating_sub(self.noted.elapsed());
+            match tokio::time::timeout(left, &mut chunk).await {
+                Ok(chunk) => return Ok(chunk?),
+                Err(_) => self.note()?,
+            }
+        }
+        Ok(chunk.await?)
     }
 
     /// Writes what is not there yet, and says how many bytes that was: a stream begins with bytes that earlier answers
@@ -193,6 +219,7 @@ impl Filling<'_> {
 
     fn note(&mut self) -> Result<(), TransferError> {
         let range = std::mem::replace(&mut self.unnoted, 0..0);
+        self.noted = Instant::now();
         if range.is_empty() { Ok(()) } else { Ok(self.staged.note(&range)?) }
     }
 }

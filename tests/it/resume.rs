@@ -1,6 +1,6 @@
 //! What was downloaded is never downloaded again: after a cut connection, and after the process was killed.
 
-use crate::support::{Fault, FaultRegistry, KIB, MIB, TestContext, check_layout, image, random};
+use crate::support::{Fault, FaultRegistry, Gate, KIB, MIB, TestContext, check_layout, image, random};
 
 /// What a connection may have in flight when its process dies: a MiB that was not noted yet.
 const SLACK: u64 = MIB as u64;
@@ -53,6 +53,31 @@ fn a_killed_fetch_resumes_where_it_was() {
         let summary = check_layout(&context.out());
         assert_eq!(summary.diff_ids_proven, 2);
     }
+}
+
+/// What comes slowly is noted too: a fetch that is killed again and again gets on with a blob that is no MiB.
+#[cfg(unix)]
+#[test]
+fn slow_bytes_are_not_lost_by_a_kill() {
+    let registry = FaultRegistry::start();
+    let pushed = registry.push(image().layer(random(600 * KIB)));
+    let gate = Gate::new();
+    registry.on_blob(pushed.layer(0)).once(Fault::HoldAfter(300 * KIB, gate.clone()));
+    let context = TestContext::new();
+    let running = context.fetch(&registry, &pushed).spawn();
+    let journal = format!(".ocipull/{}.journal", pushed.layer(0).replace(':', "-"));
+    let is_noted = format!(" {} ", 300 * KIB);
+    registry.wait_until("what came is noted", |_| {
+        std::fs::read_to_string(context.out().join(&journal)).is_ok_and(|journal| journal.contains(&is_noted))
+    });
+    running.kill();
+    gate.open();
+    registry.clear_requests();
+    context.fetch(&registry, &pushed).success();
+    let asked = registry.requests_for(pushed.layer(0));
+    let rest = format!("bytes={}-{}", 300 * KIB, pushed.layer_bytes(0).len() - 1);
+    assert_eq!(asked[0].range(), Some(&*rest));
+    check_layout(&context.out());
 }
 
 /// Against a registry that knows no ranges, the second run still completes: what is there is skipped over.
