@@ -123,6 +123,16 @@ pub enum LayoutError {
         /// Where it stood.
         path: PathBuf,
     },
+    /// `index.json` would be larger than it is read.
+    #[error("{} has no room for more images: it may have {most} entries and {} MiB", path.display(), cap >> 20)]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// How many entries it may have.
+        most: usize,
+        /// How many bytes.
+        cap: usize,
+    },
     /// The ref.name belongs to another image.
     #[error("the name \"{name}\" is taken in {} by {holder}", path.display())]
     NameTaken {
@@ -235,6 +245,7 @@ impl Failure for LayoutError {
             | Self::Missing { .. }
             | Self::Unreadable { .. }
             | Self::NoLocks { .. }
+            | Self::Full { .. }
             | Self::Held { .. } => Kind::Layout,
             Self::BadBlob { .. }
             | Self::BadDocument { .. }
@@ -268,6 +279,7 @@ impl Failure for LayoutError {
                  folder on a local disk and copy the layout from there"
                     .to_owned(),
             ),
+            Self::Full { .. } => Some("put the image into another layout".to_owned()),
             Self::EntryChanged { .. } => Some("run the same command again".to_owned()),
             Self::Vanished { .. } => Some(AGAIN.to_owned()),
             Self::Ambiguous { path, .. } => Some(format!("say which one: {}:NAME", path.display())),
@@ -289,22 +301,29 @@ impl Failure for LayoutError {
             Self::BadBlob { .. } | Self::MissingBlob { .. } | Self::BadDocument { .. } => {
                 Some("`ocipull verify` lists everything that is wrong with the layout".to_owned())
             }
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull => Some("free some space and run the same command again".to_owned()),
-                io::ErrorKind::QuotaExceeded => Some("raise the quota, or choose another folder".to_owned()),
-                io::ErrorKind::FileTooLarge => Some(
-                    "raise the file size limit (ulimit -f), or choose a file system that takes larger files"
-                        .to_owned(),
-                ),
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    Some("choose a folder that can be written to".to_owned())
-                }
-                io::ErrorKind::NotFound => Some(AGAIN.to_owned()),
-                _ => None,
-            },
+            Self::Io { source, .. } => io_hint(source.kind()).map(str::to_owned),
             _ => None,
         }
     }
+}
+
+/// What to do where the file system said no.
+fn io_hint(kind: io::ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        io::ErrorKind::StorageFull => "free some space and run the same command again",
+        io::ErrorKind::QuotaExceeded => "raise the quota, or choose another folder",
+        io::ErrorKind::FileTooLarge => {
+            "raise the file size limit (ulimit -f), or choose a file system that takes larger files"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "choose a folder that can be written to"
+        }
+        io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty => {
+            "remove the folder that stands where a file of the layout belongs"
+        }
+        io::ErrorKind::NotFound => AGAIN,
+        _ => return None,
+    })
 }
 
 /// Whether an error of flock says that there are no locks: NFS without its lock service (ENOLCK), FUSE and Lustre without

@@ -56,8 +56,8 @@ const STAGING: &str = ".ocipull";
 /// What `oci-layout` says.
 const MARKER: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 
-/// More than any index of a layout; a larger one is refused rather than read into memory.
-const INDEX_CAP: u64 = 256 << 20;
+/// More than any marker of a layout; a larger one is refused rather than read into memory.
+const MARKER_CAP: usize = 64 << 10;
 
 /// What stands at the path where a layout is to be.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Layout {
         }
         let layout = Self { root: path.into() };
         layout.check_folders()?;
-        match read_capped(&layout.marker_path(), INDEX_CAP)? {
+        match read_capped(&layout.marker_path(), MARKER_CAP)? {
             Some(marker) => check_marker(&layout.marker_path(), &marker)?,
             None if layout.is_vacant()? => return Ok(None),
             None => return Err(LayoutError::NotALayout { path: path.to_owned() }),
@@ -192,7 +192,7 @@ impl Layout {
 
     /// Whether `index.json` is the one that [`Layout::create`] writes.
     fn has_empty_index(&self) -> bool {
-        let index = read_capped(&self.index_path(), INDEX_CAP);
+        let index = read_capped(&self.index_path(), index::CAP);
         matches!(index, Ok(Some(bytes)) if bytes == IndexDocument::empty().to_bytes())
     }
 
@@ -321,7 +321,7 @@ impl Layout {
     /// [`LayoutError::Unreadable`]; it is never treated as empty.
     pub fn index(&self) -> Result<Arc<IndexDocument>, LayoutError> {
         let path = self.index_path();
-        match read_capped(&path, INDEX_CAP)? {
+        match read_capped(&path, index::CAP)? {
             Some(bytes) => recent::parse(&bytes).map_err(|reason| LayoutError::unreadable(&path, reason)),
             None if self.has_no_blobs()? => Ok(Arc::new(IndexDocument::empty())),
             None => {
@@ -444,7 +444,7 @@ fn read_folder(path: &Path) -> Result<Vec<fs::DirEntry>, LayoutError> {
         .map_err(|error| LayoutError::io(Operation::Read, path, error))
 }
 
-fn read_capped(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, LayoutError> {
+fn read_capped(path: &Path, cap: usize) -> Result<Option<Vec<u8>>, LayoutError> {
     let file = match atomic::open(path, Access::Read) {
         Ok(Some(file)) => file,
         Ok(None) => return Ok(None),
@@ -455,10 +455,10 @@ fn read_capped(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, LayoutError> {
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    file.take(cap + 1)
+    file.take(cap as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| LayoutError::unreadable(path, error.to_string()))?;
-    if bytes.len() as u64 > cap {
+    if bytes.len() > cap {
         return Err(LayoutError::unreadable(path, format!("it is larger than {cap} bytes")));
     }
     Ok(Some(bytes))

@@ -66,6 +66,7 @@ impl Layout {
         }
         if changes.contains(&true) || !self.index_path().exists() {
             let bytes = index.to_bytes();
+            index.has_room(&bytes, &self.index_path())?;
             atomic::write_file(&self.index_path(), &self.staging_folder().join("new"), &bytes)?;
             recent::written(&bytes, index);
         }

@@ -62,6 +62,7 @@ impl Layout {
         }
         let after = index.to_bytes();
         if after != before {
+            index.has_room(&after, &self.index_path())?;
             atomic::write_file(&self.index_path(), &self.staging_folder().join("new"), &after)?;
         }
         drop(lock);
