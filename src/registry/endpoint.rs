@@ -21,7 +21,7 @@ use super::fault::Fault;
 use super::kept::Kept;
 use super::route::{Target, Trust};
 
-/// For how long a mirror that could not be reached is passed over.
+/// For how long a mirror that could not be reached, or broke off, is passed over.
 const PASSED_OVER: Duration = Duration::from_mins(1);
 
 /// Which hosts are asked in plain http.
@@ -71,6 +71,8 @@ pub(super) struct Endpoint {
     address: Mutex<Option<IpAddr>>,
     /// When and how the last connection did not come about.
     unreachable: Mutex<Option<(Instant, Fault)>>,
+    /// When and how an answer last broke off that could be had elsewhere.
+    broken_off: Mutex<Option<(Instant, Fault)>>,
 }
 
 impl Endpoint {
@@ -100,9 +102,17 @@ impl Endpoint {
 
     /// Why the host could not be reached, where that was a moment ago.
     pub(super) fn unreachable(&self) -> Option<Fault> {
-        let unreachable = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, fault) = unreachable.as_ref()?;
-        (at.elapsed() < PASSED_OVER).then(|| fault.clone())
+        a_moment_ago(&self.unreachable)
+    }
+
+    /// Notes that an answer did not get to its end.
+    pub(super) fn broke_off(&self, fault: Fault) {
+        *self.broken_off.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), fault));
+    }
+
+    /// How an answer broke off, where that was a moment ago.
+    pub(super) fn has_broken_off(&self) -> Option<Fault> {
+        a_moment_ago(&self.broken_off)
     }
 
     /// Waits until one of the host's connections is free.
@@ -139,6 +149,12 @@ impl Endpoint {
             tokio::time::sleep_until(at).await;
         }
     }
+}
+
+fn a_moment_ago(fault: &Mutex<Option<(Instant, Fault)>>) -> Option<Fault> {
+    let fault = fault.lock().unwrap_or_else(PoisonError::into_inner);
+    let (at, fault) = fault.as_ref()?;
+    (at.elapsed() < PASSED_OVER).then(|| fault.clone())
 }
 
 /// All hosts that were asked something.
@@ -191,6 +207,7 @@ impl Endpoints {
                 insecure_scheme: OnceLock::new(),
                 spoke_tls: AtomicBool::new(false),
                 unreachable: Mutex::default(),
+                broken_off: Mutex::default(),
                 finding_out: tokio::sync::Mutex::default(),
                 slots: Arc::new(Semaphore::new(self.connections)),
                 kept: Kept::new(self.connections),

@@ -264,6 +264,25 @@ impl Places {
         }
     }
 
+    /// The answer that was used last broke off, as `error` says. Where it was a mirror's, and another place may be asked, it has
+    /// failed: its position. Who was at the same answer is told so too.
+    pub(super) fn mirror_breaks_off(&self, error: &(impl Failure + 'static)) -> Option<usize> {
+        let State { serving, served, .. } = *self.state();
+        let at = serving.or(served).filter(|at| self.is_dispensable(&self.all[*at]))?;
+        let failed = self.failure(at, error);
+        let mut state = self.state();
+        if serving.is_none() {
+            return state.standings[at].passed_over.then_some(at);
+        }
+        state.serving = None;
+        (state.standings[at].failed, state.standings[at].passed_over) = (Some(failed), true);
+        if state.standings.iter().any(Standing::is_open) {
+            return Some(at);
+        }
+        state.standings.iter_mut().for_each(|standing| standing.passed_over = false);
+        None
+    }
+
     /// The place at `at` did not answer with the range that it was asked for. Says whether that is to be put up with: once
     /// it is, as the next request may be for the whole.
     pub(super) fn refuses_range(&self, at: usize) -> bool {

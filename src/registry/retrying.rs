@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::blob::BlobSource;
 use super::elsewhere::{self, Onward};
 use super::endpoint::Endpoint;
-use super::error::RegistryError;
+use super::error::{Fault, RegistryError};
 use super::places::{Place, Places};
 use super::retry::{Budget, Decision, Disposition, Reason, Story};
 use super::route::Target;
@@ -27,6 +27,9 @@ use crate::text::printable;
 pub trait Retryable: Error + Sized + 'static {
     /// What may be done about it.
     fn disposition(&self) -> Disposition;
+
+    /// Whether there was an answer, and it did not get to its end.
+    fn breaks_off(&self) -> bool;
 
     /// The error of all tries, `self` being the first that this request made and `last` its last, where it made more than one.
     /// What befell the first of all of them, `all` says.
@@ -81,6 +84,16 @@ pub fn differing<E: Error + 'static>(
 impl Retryable for RegistryError {
     fn disposition(&self) -> Disposition {
         Self::disposition(self)
+    }
+
+    fn breaks_off(&self) -> bool {
+        matches!(
+            self,
+            Self::Network {
+                fault: Fault::Cut { .. } | Fault::Stalled(_) | Fault::Slow(_) | Fault::Request(_),
+                ..
+            }
+        )
     }
 
     fn exhausted(self, last: Option<Self>, all: Earlier) -> Self {
@@ -187,7 +200,8 @@ impl Registry {
 
     /// Tries until the blob is there, until the error is one that will not pass, or until the budget is used up. Before
     /// every try it waits until the host whose turn it is may be asked again, which one refusal decides for all requests.
-    /// Where the blob has several places, one that was given up is followed by the next, with a full budget.
+    /// Where the blob has several places, one that was given up is followed by the next, with a full budget. A mirror whose answer
+    /// breaks off is followed at once, in the same try.
     ///
     /// # Errors
     /// The error of the last try when it is fatal; else the first one's since the last real progress. Where there were
@@ -197,19 +211,26 @@ impl Registry {
         &self,
         budget: &Budget,
         source: &BlobSource,
-        mut attempt: impl FnMut() -> F,
+        attempt: impl Fn() -> F,
     ) -> Result<T, E>
     where
         E: Retryable + Failure + From<RegistryError> + 'static,
         F: Future<Output = Result<T, E>>,
     {
+        let (places, attempt) = (source.places(), &attempt);
+        let struck = AtomicUsize::new(0);
+        let attempt = || async {
+            loop {
+                struck.store(places.struck(), Ordering::Relaxed);
+                match attempt().await {
+                    Err(error) if error.breaks_off() && self.leaves_mirror(places, &error) => {}
+                    ended => return ended,
+                }
+            }
+        };
         loop {
-            let mut struck = 0;
-            let tries = self.row(budget, Asked::Places(source.places()), Some(*source.digest()), || {
-                struck = source.places().struck();
-                attempt()
-            });
-            let ended = tries.await;
+            let ended = self.row(budget, Asked::Places(places), Some(*source.digest()), attempt).await;
+            let struck = struck.load(Ordering::Relaxed);
             let reason = match ended.map_err(|error| elsewhere::onward(source, struck, error)) {
                 Ok(value) => return Ok(value),
                 Err(Onward::End(error)) => return Err(error),

@@ -13,7 +13,7 @@ use super::route::{Route, Stop};
 use super::tried::{Told, explained};
 use super::{Notice, Registry};
 use crate::digest::Digest;
-use crate::failure::{Failure as _, Kind};
+use crate::failure::{Failure, Kind};
 use crate::text::printable;
 
 impl Registry {
@@ -85,13 +85,28 @@ impl Registry {
         None
     }
 
-    /// Why a mirror is not worth a knock: it could not be reached a moment ago, or wants to be left alone for now, and there
-    /// is its registry.
+    /// Leaves the mirror whose answer broke off, as `error` says, for this blob and for a while. Says whether there is a place to ask
+    /// in its stead.
+    pub(super) fn leaves_mirror<E: Failure + 'static>(&self, places: &Places, error: &E) -> bool {
+        let Some(at) = places.mirror_breaks_off(error) else { return false };
+        let (place, reason) = (places.at(at), explained(error));
+        let next = places.name(places.turn().0);
+        if self.is_first_complaint(place) {
+            self.notice(Notice::Warning(format!("{reason}; asking {next} instead")));
+        } else {
+            tracing::info!(reason, next, "asking another");
+        }
+        self.endpoint_of(place).broke_off(Fault::Request(reason));
+        true
+    }
+
+    /// Why a mirror is not worth a knock: it could not be reached a moment ago, or broke off, or wants to be left alone for now, and
+    /// there is its registry.
     pub(super) fn passed_over(&self, places: &Places, place: &Place, subject: &str) -> Option<RegistryError> {
         let Place::Endpoint(stop) = place else { return None };
         let endpoint = self.inner.client.endpoints.registry(&stop.target);
         let held_off = || endpoint.held_off().map(|until| Fault::HeldOff(until - Instant::now()));
-        let fault = endpoint.unreachable().or_else(held_off)?;
+        let fault = endpoint.unreachable().or_else(|| endpoint.has_broken_off()).or_else(held_off)?;
         let request = format!("asking {}", stop.target.repository);
         let about = About { subject: subject.to_owned(), request };
         places.is_dispensable(place).then_some(RegistryError::Network { about, fault })
@@ -144,11 +159,17 @@ impl Registry {
     /// Whether the user should hear of it: of a mirror once, and not that it lacks something.
     fn is_news(&self, left: &Place, error: &RegistryError) -> bool {
         match left {
-            Place::Endpoint(stop) if left.is_mirror() => {
-                error.kind() != Kind::NotFound
-                    && self.inner.routes.is_first_complaint(&stop.target.repository)
+            Place::Endpoint(_) if left.is_mirror() => {
+                error.kind() != Kind::NotFound && self.is_first_complaint(left)
             }
             _ => true,
+        }
+    }
+
+    fn is_first_complaint(&self, place: &Place) -> bool {
+        match place {
+            Place::Endpoint(stop) => self.inner.routes.is_first_complaint(&stop.target.repository),
+            Place::Url(_) => true,
         }
     }
 

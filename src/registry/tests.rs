@@ -957,6 +957,10 @@ async fn callers_errors_are_retried_by_their_own_word() {
         Registry(RegistryError),
     }
     impl Retryable for DownloadError {
+        fn breaks_off(&self) -> bool {
+            false
+        }
+
         fn disposition(&self) -> retry::Disposition {
             match self {
                 Self::Disk => retry::Disposition::Fatal,

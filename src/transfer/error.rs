@@ -149,6 +149,14 @@ impl Retryable for TransferError {
         }
     }
 
+    fn breaks_off(&self) -> bool {
+        match self {
+            Self::Registry(error) => error.breaks_off(),
+            Self::Short { .. } => true,
+            _ => false,
+        }
+    }
+
     fn exhausted(self, last: Option<Self>, all: Earlier) -> Self {
         let Earlier { tries, elapsed, first } = all;
         let (first, last) = differing(&self, first, last);

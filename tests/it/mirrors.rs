@@ -73,6 +73,35 @@ fn a_mirror_for_one_run() {
     }
 }
 
+/// A mirror whose answers do not get to their ends is left at once, for the blobs after it too, and what came from it stays.
+#[test]
+fn a_mirror_that_breaks_off_is_left() {
+    for fault in [Fault::StallAfter(1500), Fault::CutAfter(1500), Fault::ResetAfter(1500)] {
+        let (registry, mirror) = (FaultRegistry::start(), FaultRegistry::start());
+        let built = (0..5).fold(image(), |image, _| image.layer(random(2000)));
+        let pushed = both(&built.into(), &mirror, &registry);
+        for layer in pushed.layers() {
+            mirror.on_blob(layer).always(fault.clone());
+        }
+        let context = TestContext::new();
+        configure(&context, &mirrored(&registry.host(), &[(&mirror.host(), "")]));
+        let options = ["--connections", "1", "--retries", "0", "--stall-timeout", "1s"];
+        let outcome = context.run(["fetch", &pushed.reference()]).arg(context.out()).args(options).success();
+        check_layout(&context.out());
+        let asked = |registry: &FaultRegistry| {
+            let layers = pushed.layers().into_iter().flat_map(|layer| registry.requests_for(layer));
+            layers.collect::<Vec<_>>()
+        };
+        assert_eq!((asked(&mirror).len(), asked(&registry).len()), (1, 5), "{fault:?}");
+        if !matches!(fault, Fault::ResetAfter(_)) {
+            assert!(asked(&registry)[0].range().unwrap().starts_with("bytes=1500-"), "{fault:?}");
+        }
+        let warnings: Vec<_> = outcome.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
+        assert_eq!(warnings.len(), 1, "{}", outcome.stderr);
+        assert!(warnings[0].contains(&mirror.host()) && warnings[0].contains(" instead"), "{warnings:?}");
+    }
+}
+
 /// What a mirror lacks, or cannot give, comes from the registry: a mirror that lacks something is no news, one that is down
 /// is, once.
 #[test]
