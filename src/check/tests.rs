@@ -3,6 +3,7 @@ mod forms;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -451,4 +452,33 @@ fn each_blob_is_read_once_and_tells_its_progress() {
         assert_eq!(count(|event| matches!(event, Event::BlobVerified { .. })), 5);
         assert_eq!(count(|event| matches!(event, Event::BlobProgress { .. })), 4);
     }
+}
+
+/// Waits, when it hears of a layer, until another is being read too.
+#[derive(Debug, Default)]
+struct Meeting(Mutex<usize>, std::sync::Condvar);
+
+impl Reporter for Meeting {
+    fn report(&self, event: Event) {
+        if matches!(event, Event::BlobStarted { phase: Phase::Verifying, total, .. } if total > 1 << 20) {
+            let mut begun = self.0.lock().unwrap();
+            *begun += 1;
+            self.1.notify_all();
+            let (begun, _) =
+                self.1.wait_timeout_while(begun, Duration::from_secs(20), |begun| *begun < 2).unwrap();
+            assert!(*begun >= 2, "layers are read one after another");
+        }
+    }
+}
+
+/// Layers are read and inflated on several threads at a time.
+#[test]
+fn several_layers_are_read_at_a_time() {
+    let mut fixture = Fixture::new();
+    let images = ["x", "y", "z"].map(|content| fixture.image(&content.repeat(2 << 20)).0);
+    fixture.entries.extend(images);
+    let options = Options { threads: NonZeroUsize::new(2), ..Options::default() };
+    let meeting: Arc<dyn Reporter> = Arc::new(Meeting::default());
+    let report = check(&fixture.layout(), &options, &meeting).unwrap();
+    assert!(report.ok, "{report:?}");
 }

@@ -308,7 +308,7 @@ impl Failure for FetchError {
                 Some(format!("free {needed} MiB and run the same command again: what is there is kept"))
             }
             Self::NoPlatform { available, .. } if available.is_empty() => {
-                Some("the index names no platform at all; `ocipull inspect --raw` shows it".to_owned())
+                Some("the index lists no image with a platform; `ocipull inspect --raw` shows it".to_owned())
             }
             Self::NoPlatform { available, .. } => {
                 Some(format!("pick one of these with `--platform`: {}", listed(available)))

@@ -11,7 +11,9 @@ use crate::support::{
 
 /// An image with the layers that all share, and one of its own.
 fn sharing(registry: &FaultRegistry, name: &str) -> PushedImage {
-    let built = image().layer(random(MIB)).layer(random_from(9, 300 * KIB)).layer(format!("only in {name}"));
+    let seed = 9 + name.bytes().filter(u8::is_ascii_digit).map(u64::from).sum::<u64>();
+    let [large, small] = [random_from(seed + 1, MIB), random_from(seed, 300 * KIB)];
+    let built = image().layer(large).layer(small).layer(format!("only in {name}"));
     registry.push_as(name, "v1", built)
 }
 
@@ -68,17 +70,17 @@ fn eight_processes_share_a_layout() {
 fn dead_processes_harm_nobody() {
     let registry = FaultRegistry::start();
     registry.throttle(4 * MIB as u64);
-    let images = ["a", "b", "c", "d"].map(|name| sharing(&registry, name));
     let context = TestContext::new();
+    let mut images = Vec::new();
     for round in 1..=3 {
+        // Each round has layers of its own to come, and those that a killed process of the round before had begun.
+        let new = ["a", "b", "c", "d"].map(|name| sharing(&registry, &format!("{name}{round}")));
         let start = registry.blob_bytes_sent();
         let running: Vec<_> =
-            images.iter().chain(&images).map(|image| full(&context, &registry, image).spawn()).collect();
+            new.iter().chain(&new).map(|image| full(&context, &registry, image).spawn()).collect();
         let ids: Vec<u32> = running.iter().map(crate::support::Running::id).collect();
-        // As far as there is anything left to come.
-        if round == 1 {
-            registry.wait_for_blob_bytes(start + (200 * KIB) as u64);
-        }
+        registry.wait_for_blob_bytes(start + (200 * round * KIB) as u64);
+        images.extend(new);
         let mut survivors = Vec::new();
         for (at, process) in running.into_iter().enumerate() {
             if at % 2 == round % 2 {
@@ -98,7 +100,9 @@ fn dead_processes_harm_nobody() {
     }
     let mut named = check_layout(&context.out()).ref_names;
     named.sort();
-    assert_eq!(named, images.map(|image| image.reference()));
+    let mut wanted: Vec<_> = images.iter().map(PushedImage::reference).collect();
+    wanted.sort();
+    assert_eq!(named, wanted);
     context.run(["verify"]).arg(context.out()).success();
 }
 

@@ -9,7 +9,7 @@ use super::super::schema1;
 use super::{IndexPart, Selected, load};
 use crate::digest::Digest;
 use crate::manifest::nesting::{DEEPEST, MOST_ENTRIES};
-use crate::manifest::{Descriptor, ImageIndex, ImageManifest, Manifest, Schema1Manifest};
+use crate::manifest::{Descriptor, ImageIndex, ImageManifest, Manifest, MediaType, Schema1Manifest};
 use crate::platform::{Candidate, Matcher, Platform, Rank};
 
 /// A search through an index and those nested in it.
@@ -69,8 +69,9 @@ impl<'a> Search<'a> {
         if self.entries > MOST_ENTRIES || self.path.len() > DEEPEST {
             return Err(FetchError::IndexLimit { entries: self.entries, depth: self.path.len() });
         }
-        // What a nested index says of itself is worth what is in it.
-        let images = index.manifests().iter().filter(|entry| !entry.media_type.is_index());
+        // What a nested index says of itself is worth what is in it, and what is no image cannot be had by its platform.
+        let is_image = |entry: &&Descriptor| is_image(&entry.media_type);
+        let images = index.manifests().iter().filter(is_image);
         for platform in images.filter_map(|entry| entry.platform.as_ref()) {
             self.see(platform);
         }
@@ -113,8 +114,7 @@ impl<'a> Search<'a> {
         if self.path.contains(&entry.digest) {
             return Err(FetchError::IndexCycle { digest: entry.digest });
         }
-        let media_type = &entry.media_type;
-        if !media_type.is_index() && !media_type.is_image_manifest() && !media_type.is_schema1() {
+        if !entry.media_type.is_index() && !is_image(&entry.media_type) {
             return Ok(None);
         }
         let manifest = match self.documents.listed(entry).await {
@@ -184,4 +184,9 @@ impl<'a> Search<'a> {
         draft.platform = entry.platform.clone().or(draft.platform);
         Ok(Some((draft, Vec::new())))
     }
+}
+
+/// Whether an entry of this type may be an image.
+fn is_image(media_type: &MediaType) -> bool {
+    media_type.is_image_manifest() || media_type.is_schema1()
 }
