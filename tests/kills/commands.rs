@@ -74,7 +74,9 @@ fn a_kill_among_referrers_and_signatures_leaves_nothing_half() {
     let sbom = artifact("application/vnd.example.sbom").layer("materials").subject(app.descriptor());
     let sbom = registry.push_untagged(app.repository(), sbom);
     let signatures = [&b"one signature"[..], b"and another"];
-    signatures.iter().for_each(|signature| registry.sign(&app, signature));
+    for signature in signatures {
+        registry.sign(&app, signature);
+    }
     let place = format!("signatures/{}@{}", app.repository(), app.digest().replace(':', "="));
     let signed = |context: &TestContext| {
         let files = fs::read_dir(context.out().join(&place)).into_iter().flatten();
