@@ -39,6 +39,7 @@ class Image:
 
     name: str
     folder: Path
+    compression: str
     layers: list = field(default_factory=list)
     config: dict = field(default_factory=dict)
     uncompressed: int = 0
@@ -105,7 +106,7 @@ class Images:
             shutil.rmtree(folder, ignore_errors=True)
             print(f"making the image {name} …", file=sys.stderr, flush=True)
             _write_layout(folder, layers(), compression)
-        image = Image(name, folder)
+        image = Image(name, folder, compression)
         index = json.loads((folder / "index.json").read_text())
         manifest = json.loads(image.path(index["manifests"][0]).read_text())
         image.layers, image.config = manifest["layers"], manifest["config"]
