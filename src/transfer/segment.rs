@@ -690,6 +690,29 @@ mod tests {
         assert_eq!(schedule.next(now), Work::Wait(None));
     }
 
+    /// Where a request for a range came to nothing at a server that was never seen to have any, the whole is asked for; once that
+    /// comes, of other blobs too. Of one that honours ranges it is no sign.
+    #[test]
+    fn ranges_that_come_to_nothing_are_given_up() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new([8 * MIB, 8 * MIB], MIB, 2, 8);
+        open(&mut schedule);
+        let (first, ask) = schedule.fill(now);
+        assert_eq!(ask, Ask::Part(0..MIB));
+        assert!(schedule.gives_up_ranges(&first));
+        assert_eq!(schedule.ask(&first, now), Ask::Whole);
+        let (second, ask) = schedule.fill(now);
+        assert_eq!(ask, Ask::Part(0..MIB), "the whole may be refused as well");
+        schedule.whole_brought(&first);
+        assert_eq!(schedule.ask(&second, now), Ask::Whole);
+
+        let mut schedule = Schedule::new([8 * MIB], MIB, 2, 8);
+        open(&mut schedule);
+        let (first, _) = schedule.fill(now);
+        schedule.part_answered(&first);
+        assert!(!schedule.gives_up_ranges(&first));
+    }
+
     /// A server that honoured ranges and then does not gets one more try, then the blob is one stream.
     #[test]
     fn repeated_refusals_make_a_stream_and_keep_what_is_there() {

@@ -281,6 +281,67 @@ fn repeated_wrong_ranges_end_in_one_stream() {
     });
 }
 
+/// A server, or what stands before it, that refuses a range by a status and brings the whole: that costs no try. Where the whole is
+/// refused as well, that is the answer.
+#[test]
+fn a_refused_range_is_asked_for_as_a_whole() {
+    at_once([(400, 1), (403, 4), (405, 1), (501, 5)], |(status, code)| {
+        let registry = FaultRegistry::start();
+        let pushed = registry.push(image().layer(random(3 * MIB)));
+        let ranges = || {
+            let asked = registry.requests_for(pushed.layer(0));
+            asked.iter().map(|request| request.range().is_some()).collect::<Vec<_>>()
+        };
+        let options = ["--retries", "0", "--json"];
+        let context = TestContext::new();
+        registry.on_blob(pushed.layer(0)).once(Fault::Status(status));
+        let report = context.fetch(&registry, &pushed).args(options).success().json();
+        assert_eq!((report["retries"].as_u64(), ranges()), (Some(0), vec![true, false]), "{status}");
+        check_layout(&context.out());
+
+        registry.clear_requests();
+        registry.on_blob(pushed.layer(0)).always(Fault::Status(status));
+        let context = TestContext::new();
+        context.fetch(&registry, &pushed).args(options).fails_with(code);
+        assert_eq!(ranges(), [true, false], "{status}");
+    });
+}
+
+/// What may as well pass, a 500 or a closed connection, is asked again as it was once, and then for the whole.
+#[test]
+fn a_range_that_fails_twice_is_asked_for_as_a_whole() {
+    at_once([Fault::Status(500), Fault::CloseBeforeResponse], |fault| {
+        let registry = FaultRegistry::start();
+        let pushed = registry.push(image().layer(random(3 * MIB)));
+        registry.on_blob(pushed.layer(0)).times(2, fault.clone());
+        let context = TestContext::new();
+        context.fetch(&registry, &pushed).success();
+        let asked = registry.requests_for(pushed.layer(0));
+        let ranges: Vec<_> = asked.iter().map(|request| request.range().is_some()).collect();
+        assert_eq!(ranges, [true, true, false], "{fault:?}");
+        check_layout(&context.out());
+    });
+}
+
+/// A 206 with all of a blob, to a request for all of it, is the blob; one with less is not.
+#[test]
+fn the_whole_may_come_as_a_part() {
+    for (cut, retries) in [(0, 0), (1, 1)] {
+        let registry = FaultRegistry::start();
+        let pushed = registry.push(image().layer("small"));
+        let body = pushed.layer_bytes(0);
+        let (end, size) = (body.len() - cut, body.len());
+        let range = format!("bytes 0-{}/{size}", end - 1);
+        let headers = vec![("Content-Range", range)];
+        let part = Fault::StatusWith { status: 206, headers, body: body[..end].to_vec() };
+        registry.on_blob(pushed.layer(0)).once(part);
+        let context = TestContext::new();
+        let report = context.fetch(&registry, &pushed).arg("--json").success().json();
+        assert_eq!(report["retries"], retries);
+        check_layout(&context.out());
+    }
+}
+
 /// No ranges at all: one request, one stream.
 #[test]
 fn a_server_without_ranges_is_asked_once() {

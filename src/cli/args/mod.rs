@@ -306,7 +306,8 @@ pub(crate) struct RegistryArgs {
 /// How the registry is reached.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReachArgs {
-    /// Whether the registry's certificate is checked (default: unless registries.conf calls it insecure)
+    /// Whether the registry's certificate is checked (default: unless registries.conf calls it insecure); where it must be, no
+    /// host is asked in plain http
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         action = ArgAction::Set, hide_possible_values = true, help_heading = ACCESS)]
     pub(crate) tls_verify: Option<bool>,
