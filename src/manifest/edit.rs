@@ -61,14 +61,15 @@ pub(crate) fn laid_over(
     })
 }
 
-/// A descriptor's JSON without one of its annotations.
+/// A descriptor's JSON with some of its annotations saying something else, or gone; where it has no annotations it gets none.
 ///
 /// # Errors
 /// As [`laid_over`].
-pub(crate) fn without_annotation(json: &str, key: &str) -> Result<String, ManifestError> {
+pub(crate) fn annotated(json: &str, changes: &[(&str, Option<&str>)]) -> Result<String, ManifestError> {
     edited(json, |splice, root| {
+        let changes: Vec<_> = changes.iter().map(|(key, text)| (*key, text.map(quoted))).collect();
         for annotations in all_annotations(&Members::read(root)?) {
-            splice.edit(&Members::read(annotations)?, &[(key, None)]);
+            splice.edit(&Members::read(annotations)?, &changes);
         }
         Ok(())
     })
@@ -197,9 +198,12 @@ mod tests {
         ];
         for (json, text, without) in cases {
             assert_eq!(annotation(json, "k").as_deref(), text, "{json}");
-            assert_eq!(without_annotation(json, "k").unwrap(), without);
+            assert_eq!(annotated(json, &[("k", None)]).unwrap(), without);
         }
         assert_eq!(annotation("[]", "k"), None);
-        assert!(without_annotation("[]", "k").is_err());
+        assert!(annotated("[]", &[("k", None)]).is_err());
+        let json = r#"{"annotations":{"a" :"1", "b":"\ud800"}}"#;
+        let wanted = r#"{"annotations":{"a" :"2", "b":"\ud800"}}"#;
+        assert_eq!(annotated(json, &[("a", Some("2")), ("c", None)]).unwrap(), wanted);
     }
 }

@@ -11,6 +11,7 @@ mod forms;
 mod gate;
 mod image;
 mod logins;
+mod names;
 mod nginx;
 mod registry;
 mod token_server;

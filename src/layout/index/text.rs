@@ -1,0 +1,151 @@
+//! The text of an `index.json`: taken apart within bounds, and written again.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::{Entry, IndexDocument};
+use crate::layout::LayoutError;
+
+/// The largest `index.json`. What is in one is kept in memory, and takes up to some twenty times the room there.
+pub(in crate::layout) const CAP: usize = 32 << 20;
+
+/// How many entries an `index.json` has at most. An entry may be as little as two bytes of text.
+pub(super) const MOST_ENTRIES: usize = 100_000;
+
+/// How many fields beside its entries.
+pub(super) const MOST_FIELDS: usize = 1000;
+
+impl IndexDocument {
+    /// Takes the text of an `index.json` apart.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words: no JSON object, a key twice, another schema version, no list of manifests.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?;
+        let Fields(fields) =
+            serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))?;
+        let mut version = None;
+        let mut entries = None;
+        for (key, value) in &fields {
+            match key.as_str() {
+                "schemaVersion" => version = serde_json::from_str::<u64>(value.get()).ok(),
+                "manifests" => {
+                    let listed: Option<Entries> = serde_json::from_str(value.get())
+                        .map_err(|error| format!("\"manifests\" cannot be used: {error}"))?;
+                    entries = Some(listed.map(|Entries(entries)| entries).unwrap_or_default());
+                }
+                _ => {}
+            }
+        }
+        if version != Some(2) {
+            return Err("its schemaVersion is not 2".to_owned());
+        }
+        Ok(Self { fields, entries: entries.ok_or("it has no \"manifests\"")? })
+    }
+
+    /// Whether it may be written as these bytes: what is larger could not be read again.
+    ///
+    /// # Errors
+    /// [`LayoutError::Full`], with the path.
+    pub(in crate::layout) fn has_room(&self, bytes: &[u8], path: &Path) -> Result<(), LayoutError> {
+        if self.entries.len() <= MOST_ENTRIES && bytes.len() <= CAP {
+            return Ok(());
+        }
+        Err(LayoutError::Full { path: path.to_owned(), most: MOST_ENTRIES, cap: CAP })
+    }
+
+    /// The text, with a line end.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec(self).expect("invariant: raw JSON serialises");
+        bytes.push(b'\n');
+        bytes
+    }
+}
+
+impl Serialize for IndexDocument {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let entries: Vec<&RawValue> = self.entries.iter().map(Entry::raw).collect();
+        let mut map = serializer.serialize_map(Some(self.fields.len()))?;
+        for (key, value) in &self.fields {
+            if key == "manifests" {
+                map.serialize_entry(key, &entries)?;
+            } else {
+                map.serialize_entry(key, value)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// The entries in a list, of which there may not be more than [`MOST_ENTRIES`].
+struct Entries(Vec<Entry>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor;
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = list.next_element::<Box<RawValue>>()? {
+                    if entries.len() == MOST_ENTRIES {
+                        return Err(serde::de::Error::custom(format_args!(
+                            "there are more than {MOST_ENTRIES}"
+                        )));
+                    }
+                    entries.push(Entry::new(entry));
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_seq(EntriesVisitor)
+    }
+}
+
+/// A JSON object's fields in order, each value's text untouched. A key that comes twice is an error: which of the two
+/// another tool means cannot be known.
+struct Fields(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields: Vec<(String, Box<RawValue>)> = Vec::new();
+                let mut seen = HashSet::new();
+                while let Some((key, value)) = map.next_entry::<String, Box<RawValue>>()? {
+                    if !seen.insert(key.clone()) {
+                        return Err(serde::de::Error::custom(format_args!(
+                            "the key \"{}\" comes twice",
+                            crate::text::printable(&key)
+                        )));
+                    }
+                    if fields.len() == MOST_FIELDS {
+                        return Err(serde::de::Error::custom(format_args!(
+                            "there are more than {MOST_FIELDS} fields"
+                        )));
+                    }
+                    fields.push((key, value));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
