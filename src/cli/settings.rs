@@ -441,7 +441,7 @@ mod tests {
         assert_eq!((request.diff_ids, request.existing), (DiffIds::Skip, Present::Prove));
         assert_eq!(request.conflict, Conflict::TakeOver);
         assert_eq!(request.platforms, Platforms::of(&["linux/arm64".parse().unwrap()]));
-        assert_eq!((request.transfer.connections, request.transfer.segment_size), (3, 1 << 20));
+        assert_eq!((request.transfer.connections, request.transfer.segment_size), (3, Some(1 << 20)));
     }
 
     /// The tags of one repository differ, so they are the short names; those of several may not. A tag is not written

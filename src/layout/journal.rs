@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use super::atomic::{self, Access};
 use super::error::{LayoutError, Operation};
@@ -29,11 +29,18 @@ use crate::failpoint::fail_point;
 /// No journal of ours comes near this: at a record a MiB it would tell of a blob of 250 GiB.
 const LONGEST: u64 = 16 << 20;
 
-/// A journal that is open for appending.
+/// A blob of up to this size has a journal only once there is something to note of it: most are there in one go, and a file
+/// that is made and removed for nothing costs more than their bytes do.
+const SMALL: u64 = 64 << 10;
+
+/// The journal of a blob, open for appending.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    file: Mutex<File>,
+    /// `None` for a small blob of which nothing was noted yet.
+    file: Mutex<Option<File>>,
     path: PathBuf,
+    digest: Digest,
+    size: u64,
 }
 
 /// What a journal says.
@@ -50,44 +57,68 @@ pub(crate) struct Record {
 impl Journal {
     /// Opens or starts the journal at `path`. The staged file's lock is held, so nobody else writes here.
     pub(crate) fn open(path: &Path, digest: &Digest, size: u64) -> Result<(Self, Intervals), LayoutError> {
-        let io = |operation| move |error| LayoutError::io(operation, path, error);
-        let mut file = atomic::open(path, Access::Write)?
-            .ok_or_else(|| io(Operation::Create)(std::io::ErrorKind::NotFound.into()))?;
-        let record = read_from(&mut file, digest, size).map_err(io(Operation::Read))?;
-        fail_point!(Truncate, path, file.set_len(record.sound)).map_err(io(Operation::Write))?;
-        file.seek(SeekFrom::End(0)).map_err(io(Operation::Write))?;
-        let mut lines = String::new();
-        if record.sound == 0 {
-            push_line(&mut lines, &format!("ocipull-journal 1 {digest} {size}"));
-        }
-        push_line(&mut lines, &format!("owner {}", std::process::id()));
-        let bytes = lines.as_bytes();
-        fail_point!(Write(bytes), path, file.write_all(bytes)).map_err(io(Operation::Write))?;
-        Ok((Self { file: Mutex::new(file), path: path.to_owned() }, record.have))
+        let (file, have) = if size <= SMALL && atomic::open(path, Access::Read)?.is_none() {
+            (None, Intervals::new())
+        } else {
+            let (file, have) = open_file(path, digest, size)?;
+            (Some(file), have)
+        };
+        Ok((Self { file: Mutex::new(file), path: path.to_owned(), digest: *digest, size }, have))
     }
 
     /// Notes that the bytes of `range` are on disk. They were written before.
     pub(crate) fn note(&self, range: &Range<u64>) -> Result<(), LayoutError> {
+        let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = match &mut *held {
+            Some(file) => file,
+            // Small and whole: its commit is next.
+            None if *range == (0..self.size) => return Ok(()),
+            none => none.insert(open_file(&self.path, &self.digest, self.size)?.0),
+        };
         let mut line = String::new();
         push_line(&mut line, &format!("have {} {}", range.start, range.end));
-        let mut file = self.file.lock().expect("invariant: nothing panics while it appends");
         let bytes = line.as_bytes();
         fail_point!(Write(bytes), &self.path, file.write_all(bytes))
             .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
     }
 
     /// Forgets everything: the blob starts from zero.
-    pub(crate) fn clear(&self, digest: &Digest, size: u64) -> Result<(), LayoutError> {
-        let mut lines = String::new();
-        push_line(&mut lines, &format!("ocipull-journal 1 {digest} {size}"));
-        push_line(&mut lines, &format!("owner {}", std::process::id()));
-        let mut file = self.file.lock().expect("invariant: nothing panics while it appends");
+    pub(crate) fn clear(&self) -> Result<(), LayoutError> {
+        let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = &mut *held else { return Ok(()) };
+        let lines = beginning(&self.digest, self.size);
         let bytes = lines.as_bytes();
         fail_point!(Truncate, &self.path, file.set_len(0))
             .and_then(|()| file.seek(SeekFrom::Start(0)))
             .and_then(|_| fail_point!(Write(bytes), &self.path, file.write_all(bytes)))
             .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
     }
+}
+
+/// Opens or starts a journal's file; what is sound of it is kept.
+fn open_file(path: &Path, digest: &Digest, size: u64) -> Result<(File, Intervals), LayoutError> {
+    let io = |operation| move |error| LayoutError::io(operation, path, error);
+    let mut file = atomic::open(path, Access::Write)?
+        .ok_or_else(|| io(Operation::Create)(std::io::ErrorKind::NotFound.into()))?;
+    let record = read_from(&mut file, digest, size).map_err(io(Operation::Read))?;
+    fail_point!(Truncate, path, file.set_len(record.sound)).map_err(io(Operation::Write))?;
+    file.seek(SeekFrom::End(0)).map_err(io(Operation::Write))?;
+    let lines = if record.sound == 0 { beginning(digest, size) } else { owner() };
+    let bytes = lines.as_bytes();
+    fail_point!(Write(bytes), path, file.write_all(bytes)).map_err(io(Operation::Write))?;
+    Ok((file, record.have))
+}
+
+fn beginning(digest: &Digest, size: u64) -> String {
+    let mut lines = String::new();
+    push_line(&mut lines, &format!("ocipull-journal 1 {digest} {size}"));
+    lines + &owner()
+}
+
+fn owner() -> String {
+    let mut line = String::new();
+    push_line(&mut line, &format!("owner {}", std::process::id()));
+    line
 }
 
 /// What the journal at `path` says of this blob, without touching it. No journal, or an unreadable one, says nothing.
@@ -188,8 +219,30 @@ mod tests {
         let record = read(&path, &blob(), SIZE);
         assert_eq!(record.have, Intervals::prefix(150));
         assert_eq!(record.owner, Some(std::process::id()));
-        journal.clear(&blob(), SIZE).unwrap();
+        journal.clear().unwrap();
         assert!(read(&path, &blob(), SIZE).have.is_empty());
+    }
+
+    /// Of a small blob that comes in one go nothing is noted; of one that does not, what is there is found again. A larger
+    /// one has its journal from the beginning, which tells others whose it is.
+    #[test]
+    fn a_small_blob_has_a_journal_when_it_needs_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (journal, _) = Journal::open(&path, &blob(), SIZE).unwrap();
+        journal.note(&(0..SIZE)).unwrap();
+        journal.clear().unwrap();
+        assert!(!path.exists());
+        journal.note(&(0..100)).unwrap();
+        journal.note(&(100..SIZE)).unwrap();
+        let (journal, have) = Journal::open(&path, &blob(), SIZE).unwrap();
+        assert_eq!(have, Intervals::prefix(SIZE));
+        journal.clear().unwrap();
+        journal.note(&(0..SIZE)).unwrap();
+        assert_eq!(read(&path, &blob(), SIZE).have, Intervals::prefix(SIZE));
+        let (path, size) = (folder.path().join("larger"), SMALL + 1);
+        let _journal = Journal::open(&path, &blob(), size).unwrap();
+        assert_eq!(read(&path, &blob(), size).owner, Some(std::process::id()));
     }
 
     /// A journal cut anywhere says only what its whole records say, and never more.

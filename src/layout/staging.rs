@@ -113,7 +113,7 @@ impl StagedBlob {
         recovered.truncate(length);
         if recovered.len() < noted {
             // The journal belonged to a longer file. Its records would come true as holes once this one grows.
-            journal.clear(digest, size)?;
+            journal.clear()?;
             for range in recovered.iter() {
                 journal.note(&range)?;
             }
@@ -214,7 +214,7 @@ impl StagedBlob {
     /// # Errors
     /// [`LayoutError::Io`].
     pub fn restart(&self) -> Result<(), LayoutError> {
-        self.journal.clear(&self.digest, self.size)?;
+        self.journal.clear()?;
         fail_point!(Truncate, &self.path, self.file.set_len(0))
             .map_err(|error| LayoutError::io(Operation::Write, &self.path, error))
     }

@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
@@ -43,7 +43,22 @@ pub(super) struct Counters {
     pub(super) requests: AtomicU64,
     pub(super) retries: AtomicU64,
     pub(super) body_bytes: AtomicU64,
+    /// How long the fastest answer took, in microseconds, plus one; 0 before there was one.
+    pub(super) fastest: AtomicU64,
     pub(super) throttle: Throttle,
+}
+
+impl Counters {
+    fn answered_within(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
+        let faster = |fastest| (fastest == 0 || micros < fastest).then_some(micros);
+        let _ = self.fastest.fetch_update(Ordering::Relaxed, Ordering::Relaxed, faster);
+    }
+
+    /// How long the fastest of all answers took.
+    pub(super) fn fastest_answer(&self) -> Option<Duration> {
+        self.fastest.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_micros)
+    }
 }
 
 /// What is asked, without where.
@@ -153,6 +168,7 @@ impl Client {
         let connections = self.transport.connections(self.business.as_ref(), url).await?;
         let slot = endpoint.slot().await;
         let authenticated = authorization.is_some();
+        let began = Instant::now();
         let sending = self.transport.send(&connections, url, ask.request(authorization));
         let sent = endpoint.kept.serving(sending).await;
         endpoint.connected(sent.as_ref().err());
@@ -172,6 +188,7 @@ impl Client {
                 Err(RegistryError::Network { about, fault })
             }
             Ok(response) => {
+                self.counters.answered_within(began.elapsed());
                 endpoint.kept.answered(&response);
                 if let Some(address) = transport::remote(&response) {
                     endpoint.reached(address);

@@ -228,6 +228,11 @@ impl Registry {
         }
     }
 
+    /// How long the fastest answer so far took, from whichever host it came: what a request costs at least.
+    pub fn fastest_answer(&self) -> Option<Duration> {
+        self.inner.client.counters.fastest_answer()
+    }
+
     fn notice(&self, notice: Notice) {
         (self.inner.observer)(notice);
     }

@@ -13,6 +13,7 @@ mod download;
 mod encoded;
 mod error;
 mod follow;
+mod pace;
 mod segment;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -34,6 +35,7 @@ pub use error::TransferError;
 
 use collect::Collecting;
 use follow::{Bytes, Followed, Followers, Unproven, Verdict};
+use pace::Pace;
 use segment::{Assignment, Schedule, Work};
 
 /// How often a blob that another process fills is looked at.
@@ -52,10 +54,12 @@ const WINDOWS: u64 = 16 << 20;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// How many connections work at a time, over all blobs together.
+    /// How many connections work at a time at most, over all blobs together. Where a registry is near and a few connections are fast,
+    /// there are no more than those.
     pub connections: usize,
-    /// The unit of parallel ranges, in bytes.
-    pub segment_size: u64,
+    /// The unit of parallel ranges, in bytes; where it is not said, [`Options::SEGMENT_SIZE`], or [`Options::FAST_SEGMENT_SIZE`] as long as
+    /// few connections are fast.
+    pub segment_size: Option<u64>,
 }
 
 impl Options {
@@ -63,11 +67,13 @@ impl Options {
     pub const CONNECTIONS: usize = 10;
     /// The default unit of parallel ranges.
     pub const SEGMENT_SIZE: u64 = 8 << 20;
+    /// The same where few connections are fast.
+    pub const FAST_SEGMENT_SIZE: u64 = 16 << 20;
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { connections: Self::CONNECTIONS, segment_size: Self::SEGMENT_SIZE }
+        Self { connections: Self::CONNECTIONS, segment_size: None }
     }
 }
 
@@ -273,11 +279,15 @@ impl Engine {
             .map_err(TransferError::Threads)?;
         let mut schedule = Schedule::new(
             sizes,
-            options.segment_size,
+            options.segment_size.unwrap_or(Options::SEGMENT_SIZE),
             options.connections,
             options.connections + SPARE_FILES,
         )
-        .abreast(threads);
+        .abreast(threads)
+        .paced(
+            Pace::new(options.connections.max(1), registry.fastest_answer()),
+            options.segment_size.unwrap_or(Options::FAST_SEGMENT_SIZE),
+        );
         for at in (0..tasks.len()).filter(|at| tasks[*at].source.place_count() > 1) {
             schedule.set_apart(at);
         }

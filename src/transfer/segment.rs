@@ -12,6 +12,7 @@ use std::cmp::Reverse;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::pace::Pace;
 use crate::layout::intervals::Intervals;
 
 /// A split leaves each half at least this much, so that a new request is worth its round trip.
@@ -124,7 +125,11 @@ pub(crate) enum WholeAnswer {
 pub(crate) struct Schedule {
     blobs: Vec<Blob>,
     segment_size: u64,
-    connections: usize,
+    /// The unit where few connections bring much.
+    fast_segment_size: u64,
+    pace: Pace,
+    /// How many bytes came so far.
+    arrived: u64,
     open_limit: usize,
     /// How many blobs are cut up at a time.
     abreast: usize,
@@ -156,7 +161,9 @@ impl Schedule {
         Self {
             blobs: sizes.into_iter().map(blob).collect(),
             segment_size: segment_size.max(1),
-            connections: connections.max(1),
+            fast_segment_size: segment_size.max(1),
+            pace: Pace::new(connections.max(1), None),
+            arrived: 0,
             open_limit,
             abreast: usize::MAX,
             ranges: Ranges::Unknown,
@@ -169,6 +176,11 @@ impl Schedule {
     /// Cuts up no more blobs at a time than this, the largest first, where those keep the connections busy.
     pub(crate) fn abreast(self, blobs: usize) -> Self {
         Self { abreast: blobs.max(1), ..self }
+    }
+
+    /// Lets fewer connections work, and gives them larger segments, where that brings more.
+    pub(super) fn paced(self, pace: Pace, fast_segment_size: u64) -> Self {
+        Self { pace, fast_segment_size: fast_segment_size.max(self.segment_size), ..self }
     }
 
     /// The blob comes from another server than the others do.
@@ -185,6 +197,11 @@ impl Schedule {
     pub(crate) fn next(&mut self, now: Instant) -> Work {
         if self.stopped {
             return Work::Wait(None);
+        }
+        self.pace.look(self.arrived, now);
+        let working: usize = self.blobs.iter().map(|blob| blob.flights.len()).sum();
+        if !self.pace.has_room(working) {
+            return Work::Wait(self.next_look(now));
         }
         let may_open = self.blobs.iter().filter(|blob| blob.is_open()).count() < self.open_limit;
         let segment = self.next_size();
@@ -226,19 +243,20 @@ impl Schedule {
                 && blob.flights.iter().any(|flight| flight.end - flight.position >= 2 * SMALLEST_HALF)
         });
         let split = may_split.then(|| now + LOOK_AT_SPLITS);
-        held.into_iter().chain(split).min()
+        held.into_iter().chain(split).chain(self.pace.next_look()).min()
     }
 
     /// How large the next segment is: the unit, but less at the beginning, because what is behind the first segment cannot be
     /// proven before that is there, and from when what is left is no longer two units for each connection.
     fn next_size(&self) -> u64 {
-        let connections = self.connections as u64;
+        let connections = self.pace.connections() as u64;
+        let unit = if self.pace.is_fast() { self.fast_segment_size } else { self.segment_size };
         if connections == 1 {
-            return self.segment_size;
+            return unit;
         }
         let left = self.blobs.iter().map(Blob::untaken).fold(0, u64::saturating_add);
         let share = (self.handed_out / connections).saturating_mul(2).min(left / (2 * connections));
-        share.clamp(SMALLEST_SEGMENT.min(self.segment_size), self.segment_size)
+        share.clamp(SMALLEST_SEGMENT.min(unit), unit)
     }
 
     /// The next segment of an open blob that nobody has taken.
@@ -457,6 +475,7 @@ impl Schedule {
 
     /// Bytes up to `position` were written. Says how far the blob has come.
     pub(crate) fn advanced(&mut self, assignment: &Assignment, written: Range<u64>) -> Standing {
+        self.arrived = self.arrived.saturating_add(written.end - written.start);
         let blob = &mut self.blobs[assignment.blob];
         // An assignment that was given up meanwhile wrote bytes that no longer count.
         if let Some(flight) = blob.flight(assignment.flight) {
@@ -557,6 +576,41 @@ mod tests {
             let Work::Fill(assignment) = self.next(now) else { panic!("no work") };
             let ask = self.ask(&assignment, now);
             (assignment, ask)
+        }
+    }
+
+    /// From near, four connections work as long as they are fast, at larger segments than usual once that was seen; when they are slow,
+    /// the others join them.
+    #[test]
+    fn a_few_connections_work_as_long_as_they_are_fast() {
+        let start = Instant::now();
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let pace = Pace::new(10, Some(Duration::from_millis(1)));
+        let mut schedule = Schedule::new([4000 * MIB], 8 * MIB, 10, 40).paced(pace, 16 * MIB);
+        open(&mut schedule);
+        let (first, ask) = schedule.fill(at(0));
+        assert_eq!(ask, Ask::Part(0..MIB));
+        schedule.part_answered(&first);
+        let mut flights: Vec<_> = (0..3).map(|_| schedule.fill(at(0)).0).collect();
+        assert_eq!(schedule.next(at(1)), Work::Wait(Some(at(50))));
+        // One of them brings all that comes: what counts is all together.
+        let mut moment = 1;
+        let mut sizes = Vec::new();
+        for _ in 0..40 {
+            let flight = flights.pop().unwrap();
+            let range = schedule.position(&flight).unwrap();
+            sizes.push(range.end - range.start);
+            schedule.advanced(&flight, range);
+            schedule.finished(&flight);
+            moment += 10;
+            flights.push(schedule.fill(at(moment)).0);
+            assert!(matches!(schedule.next(at(moment)), Work::Wait(Some(_))));
+        }
+        assert!(sizes[0] < 2 * MIB);
+        assert_eq!(sizes.iter().max(), Some(&(16 * MIB)));
+        assert!(matches!(schedule.next(at(moment + 51)), Work::Fill(_)), "nothing came for 50 ms");
+        for _ in 0..5 {
+            assert!(matches!(schedule.next(at(moment + 52)), Work::Fill(_)));
         }
     }
 
@@ -855,9 +909,12 @@ mod tests {
             sizes in proptest::collection::vec(1u64..200, 1..6),
             segment in 1u64..64,
             steps in proptest::collection::vec((0usize..4, 1u64..50, any::<bool>()), 0..200),
+            connections in 3usize..6,
+            is_near in any::<bool>(),
         ) {
             let now = Instant::now();
-            let mut schedule = Schedule::new(sizes.clone(), segment, 3, 16);
+            let pace = Pace::new(connections, is_near.then(|| Duration::from_millis(1)));
+            let mut schedule = Schedule::new(sizes.clone(), segment, connections, 16).paced(pace, 2 * segment);
             let mut filled: Vec<Vec<u32>> = sizes.iter().map(|size| vec![0; usize::try_from(*size).unwrap()]).collect();
             let mut flights: Vec<Assignment> = Vec::new();
             let mut steps = steps.into_iter().chain(std::iter::repeat((0, 50, false)));

@@ -71,14 +71,15 @@ pub(crate) struct FetchArgs {
 /// How blobs are downloaded.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DownloadArgs {
-    /// How many connections are used, over all blobs together
+    /// How many connections are used at most, over all blobs together
     #[arg(long, value_name = "N", default_value_t = connections(), help_heading = HOW,
         value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) connections: u16,
 
-    /// The unit in which large blobs are downloaded in parallel (KB is 1000, KiB 1024)
-    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = segment_size, help_heading = HOW)]
-    pub(crate) segment_size: u64,
+    /// The unit in which large blobs are downloaded in parallel (KB is 1000, KiB 1024) [default: 8MiB, and 16MiB where few connections are
+    /// fast]
+    #[arg(long, value_name = "SIZE", value_parser = segment_size, help_heading = HOW)]
+    pub(crate) segment_size: Option<u64>,
 
     /// How many bytes come a second at most, over all connections together, such as 10MiB/s
     #[arg(long, value_name = "RATE", value_parser = super::rate::rate, help_heading = HOW)]
