@@ -129,16 +129,16 @@ impl Walk<'_> {
                     kind: FindingKind::BadDocument,
                     digest: None,
                     path: Some("index.json".to_owned()),
-                    detail: format!("entry {at} is no descriptor: {}", chain(error)),
+                    detail: format!("entry {at} is no descriptor: {}", chain(&error)),
                 });
                 return Ok(());
             }
         };
-        (self.top, self.depth, self.choices) = (at, 0, Choices::of(descriptor));
+        (self.top, self.depth, self.choices) = (at, 0, Choices::of(&descriptor));
         self.nesting = Nesting::default();
-        self.visit(descriptor, Referrer::Top { entry: at })?;
-        if !is_manifest(descriptor) {
-            self.is_no_manifest(descriptor, at)?;
+        self.visit(&descriptor, Referrer::Top { entry: at })?;
+        if !is_manifest(&descriptor) {
+            self.is_no_manifest(&descriptor, at)?;
         }
         Ok(())
     }

@@ -84,10 +84,10 @@ fn convert(
     let mut plan = Plan::new(layout, &options.cancelled);
     let mut planned = Vec::new();
     for entry in entries(layout, name, reporter)? {
-        let descriptor = entry.descriptor().map_err(|error| ConvertError::Entry(error.clone()))?;
-        let root = plan.root(descriptor)?;
+        let descriptor = entry.descriptor().map_err(ConvertError::Entry)?;
+        let root = plan.root(&descriptor)?;
         let left_out = match &root {
-            Some(root) if root.is_converted => plan.left_out(descriptor, root)?,
+            Some(root) if root.is_converted => plan.left_out(&descriptor, root)?,
             _ => 0,
         };
         planned.push(Planned { entry, root, left_out });
@@ -107,7 +107,7 @@ fn entries(
         return Ok(layout.entries_named(name)?);
     }
     let (entries, others): (Vec<Entry>, Vec<Entry>) =
-        layout.index()?.entries().iter().cloned().partition(|entry| entry.descriptor().is_ok());
+        layout.index()?.entries().iter().cloned().partition(|entry| entry.digest().is_some());
     if !others.is_empty() {
         let message =
             format!("entries of index.json that are no descriptors stay as they are: {}", others.len());

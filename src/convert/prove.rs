@@ -79,7 +79,7 @@ pub(super) fn prove(
         let (Some(root), Ok(entry)) = (planned.converted(), planned.entry.descriptor()) else { continue };
         let mut gathered = Gathered::default();
         gathered.gather(root);
-        let left_out = LeftOut::of(entry);
+        let left_out = LeftOut::of(&entry);
         let wanted = gathered.images.iter().map(|(node, manifest)| wanted(layout, node, manifest, left_out));
         images.push(wanted.collect::<Result<Vec<_>, _>>()?);
         others.extend(gathered.others);

@@ -66,7 +66,7 @@ impl ConvertedImage {
     fn of(planned: &Planned) -> Option<Self> {
         let entry = &planned.entry;
         let held = entry.descriptor().ok()?;
-        let held = Descriptor::new(held.media_type.clone(), held.digest, held.size);
+        let held = Descriptor::new(held.media_type, held.digest, held.size);
         let root = planned.root.as_ref();
         let source = planned.converted().map(|root| root.source.clone());
         Some(Self {
@@ -90,7 +90,7 @@ impl Report {
 
 /// What events call an entry.
 pub(super) fn shown(entry: &Entry) -> String {
-    let digest = || entry.descriptor().map(|held| held.digest.to_string()).unwrap_or_default();
+    let digest = || entry.digest().map(|digest| digest.to_string()).unwrap_or_default();
     entry.full_name().or(entry.ref_name()).map_or_else(digest, str::to_owned)
 }
 

@@ -507,7 +507,7 @@ fn a_kill_before_index_json_leaves_the_old_images() {
     let options = Options::default();
     let mut plan = Plan::new(&layout, &options.cancelled);
     let entry = layout.index().unwrap().entries()[0].clone();
-    let root = plan.root(entry.descriptor().unwrap()).unwrap().unwrap();
+    let root = plan.root(&entry.descriptor().unwrap()).unwrap().unwrap();
     let before = fixture.now();
     let mut written = BTreeSet::new();
     write(&layout, &root, &mut written, &|_| |_: &str| ()).unwrap();

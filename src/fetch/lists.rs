@@ -67,7 +67,7 @@ pub(super) fn name(
         let (mut made, mut seen, mut bare) = (Vec::new(), Vec::new(), Vec::new());
         for (at, list) in numbered(fetches, |fetch| &fetch.lists) {
             let held = list.held(&index);
-            let new = list.make(layout, held)?;
+            let new = list.make(layout, held.as_ref())?;
             changed[at] |= layout.put_document(&new.descriptor.digest, new.index.raw(), waiting)?;
             bare.extend(new.is_bare.then_some(list.subject));
             made.push((at, (list.entry_for(&new), list.prove(new)?)));
@@ -125,7 +125,7 @@ struct Made {
 
 impl List {
     /// The entry that the list has already.
-    fn held<'a>(&self, index: &'a IndexDocument) -> Option<&'a Descriptor> {
+    fn held(&self, index: &IndexDocument) -> Option<Descriptor> {
         let name = self.entry.descriptor.annotations.get(FULL_NAME)?;
         let entry = index.entries().iter().find(|entry| entry.full_name() == Some(name))?;
         entry.descriptor().ok()

@@ -102,7 +102,7 @@ pub(crate) fn list(
         let is_referrer =
             named.is_some_and(|named| named.repository() == name.repository() && named.digest().is_some());
         let (true, Ok(descriptor)) = (is_referrer, entry.descriptor()) else { continue };
-        let manifest = match layout.manifest(descriptor) {
+        let manifest = match layout.manifest(&descriptor) {
             Ok(manifest) => manifest,
             Err(error @ LayoutError::Io { .. }) => return Err(error.into()),
             Err(_) => continue,

@@ -105,8 +105,8 @@ async fn resolve_locally(
     let Some(Standing { layout, index, .. }) = standing.cloned() else { return Ok(None) };
     let digest = *digest;
     let found = blocking(move || {
-        let listed = index.entries().iter().filter_map(|entry| entry.descriptor().ok());
-        let Some(listed) = listed.into_iter().find(|descriptor| descriptor.digest == digest).cloned() else {
+        let entry = index.entries().iter().find(|entry| entry.digest() == Some(digest));
+        let Some(listed) = entry.and_then(|entry| entry.descriptor().ok()) else {
             return Ok(None);
         };
         match layout.manifest(&listed) {
@@ -142,13 +142,15 @@ async fn up_to_date(
     let full_name = request.reference.full_name();
     for entry in index.entries().iter().filter(|entry| entry.full_name() == Some(&full_name)) {
         let Ok(descriptor) = entry.descriptor() else { continue };
-        if !is_wanted(descriptor, request, &resolved) {
+        if !is_wanted(&descriptor, request, &resolved) {
             continue;
         }
         // What cannot be read, or is another thing than it seems, is fetched the long way, which says why.
-        let Ok(Some(selection)) = held(&documents.layout_only(), descriptor, request).await else { continue };
+        let Ok(Some(selection)) = held(&documents.layout_only(), &descriptor, request).await else {
+            continue;
+        };
         if let Some(scope) = whole_scope(documents, &selection, request).await? {
-            let fetched = report::up_to_date(&selection, descriptor, resolved, request, &scope);
+            let fetched = report::up_to_date(&selection, &descriptor, resolved, request, &scope);
             return Ok(Some(Resolution::UpToDate(Box::new(selection), Box::new(fetched))));
         }
     }

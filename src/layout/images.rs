@@ -76,26 +76,25 @@ impl Layout {
         let index = self.index()?;
         let mut graph = Graph::new(self);
         let entries = index.entries().iter();
-        let named: Vec<_> = entries
-            .filter_map(|entry| entry.descriptor().ok().map(|descriptor| (entry, descriptor)))
-            .map(|(entry, descriptor)| (entry, descriptor, graph.add(descriptor)))
-            .collect();
+        let named: Vec<(&Entry, usize)> =
+            entries.filter_map(|entry| Some((entry, graph.add(&entry.descriptor().ok()?)))).collect();
         let reaches = graph.reaches();
-        let summary = |(entry, descriptor, number): (&Entry, &Descriptor, usize)| {
+        let summary = |(entry, number): (&Entry, usize)| {
+            let descriptor = entry.descriptor().ok()?;
             let reach: &Reach = &reaches[number];
-            ImageSummary {
+            Some(ImageSummary {
                 name: entry.full_name().map(str::to_owned),
                 ref_name: entry.ref_name().map(str::to_owned),
                 digest: descriptor.digest,
                 media_type: descriptor.media_type.as_str().to_owned(),
-                platforms: platforms(descriptor, reach),
+                platforms: platforms(&descriptor, reach),
                 size: reach.size,
                 unique_size: reach.unique_size,
                 absent_platforms: reach.absent_platforms,
-                contents: contents(entry, descriptor, reach.document.as_deref()),
-            }
+                contents: contents(entry, &descriptor, reach.document.as_deref()),
+            })
         };
-        Ok(named.into_iter().map(summary).collect())
+        Ok(named.into_iter().filter_map(summary).collect())
     }
 
     /// The entry of `index.json` that `name` means: by its short name, else by its full name (also in its familiar
@@ -107,7 +106,7 @@ impl Layout {
     /// [`LayoutError::Unreadable`] when `index.json` cannot be understood.
     pub fn find(&self, name: Option<&str>) -> Result<Descriptor, LayoutError> {
         let index = self.index()?;
-        self.meant(&index, name).map(|(_, descriptor)| descriptor.clone())
+        self.meant(&index, name).map(|(_, descriptor)| descriptor)
     }
 
     /// The entries of `index.json` that `name` means, by the rules of [`Layout::find`]: several where the same image has
@@ -125,16 +124,17 @@ impl Layout {
         &self,
         index: &'a IndexDocument,
         name: Option<&str>,
-    ) -> Result<(Vec<&'a Entry>, &'a Descriptor), LayoutError> {
+    ) -> Result<(Vec<&'a Entry>, Descriptor), LayoutError> {
         let entries = match name {
             Some(name) => by_name(index, name),
             None => self.only(index),
         };
-        let found: Vec<&Descriptor> = entries.iter().filter_map(|entry| entry.descriptor().ok()).collect();
+        let found: Vec<&Entry> = entries.iter().copied().filter(|entry| entry.digest().is_some()).collect();
         match found.split_first() {
             // The same bytes under two names are one image.
-            Some((first, others)) if others.iter().all(|other| other.digest == first.digest) => {
-                Ok((entries, *first))
+            Some((first, others)) if others.iter().all(|other| other.digest() == first.digest()) => {
+                let descriptor = first.descriptor().expect("invariant: what has a digest is a descriptor");
+                Ok((entries, descriptor))
             }
             Some(_) => {
                 let what = name.map_or_else(
@@ -149,8 +149,7 @@ impl Layout {
                     || "it holds no image".to_owned(),
                     |name| format!("no image \"{}\"", printable(name)),
                 );
-                let all: Vec<_> =
-                    index.entries().iter().filter_map(|entry| entry.descriptor().ok()).collect();
+                let all: Vec<_> = index.entries().iter().filter(|entry| entry.digest().is_some()).collect();
                 let there =
                     if all.is_empty() { String::new() } else { format!("; it holds {}", listed(all)) };
                 let reason = format!("{what}{there}");
@@ -162,8 +161,7 @@ impl Layout {
     /// What may be meant when no name says which image.
     fn only<'a>(&self, index: &'a IndexDocument) -> Vec<&'a Entry> {
         let all: Vec<&Entry> = index.entries().iter().collect();
-        let digests: BTreeSet<Digest> =
-            all.iter().filter_map(|entry| Some(entry.descriptor().ok()?.digest)).collect();
+        let digests: BTreeSet<Digest> = all.iter().filter_map(|entry| entry.digest()).collect();
         if digests.len() < 2 {
             return all;
         }
@@ -174,7 +172,7 @@ impl Layout {
                 return false;
             }
             !*have_subjects.entry(descriptor.digest).or_insert_with(|| {
-                self.manifest(descriptor).is_ok_and(|manifest| manifest.subject().is_some())
+                self.manifest(&descriptor).is_ok_and(|manifest| manifest.subject().is_some())
             })
         };
         let images: Vec<&Entry> = all.iter().copied().filter(|entry| is_image(entry)).collect();
@@ -215,44 +213,43 @@ fn contents(entry: &Entry, descriptor: &Descriptor, document: Option<&Document>)
 
 /// The entries that a name means. The first kind of name that fits anything decides, as with `oci:DIR:NAME` of skopeo.
 fn by_name<'a>(index: &'a IndexDocument, name: &str) -> Vec<&'a Entry> {
-    let fitting = |fits: &dyn Fn(&Entry, &Descriptor) -> bool| -> Vec<&'a Entry> {
-        let entries = index.entries().iter();
-        entries.filter(|entry| entry.descriptor().is_ok_and(|descriptor| fits(entry, descriptor))).collect()
+    let fitting = |fits: &dyn Fn(&Entry) -> bool| -> Vec<&'a Entry> {
+        index.entries().iter().filter(|entry| entry.digest().is_some() && fits(entry)).collect()
     };
-    let by_ref_name = fitting(&|entry, _| entry.ref_name() == Some(name));
+    let by_ref_name = fitting(&|entry| entry.ref_name() == Some(name));
     if !by_ref_name.is_empty() {
         return by_ref_name;
     }
     let canonical = name.parse::<Reference>().ok().map(|reference| reference.full_name());
-    let by_full_name = fitting(&|entry, _| {
+    let by_full_name = fitting(&|entry| {
         entry.full_name().is_some_and(|full| full == name || Some(full) == canonical.as_deref())
     });
     if !by_full_name.is_empty() {
         return by_full_name;
     }
     name.parse::<Digest>()
-        .map_or_else(|_| Vec::new(), |digest| fitting(&|_, descriptor| descriptor.digest == digest))
+        .map_or_else(|_| Vec::new(), |digest| fitting(&|entry| entry.digest() == Some(digest)))
 }
 
-fn listed<'a>(descriptors: impl IntoIterator<Item = &'a Descriptor>) -> String {
-    let mut names: Vec<String> = descriptors.into_iter().map(shown).collect();
-    let more = names.len().saturating_sub(LISTED);
-    names.truncate(LISTED);
+fn listed<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
+    let entries: Vec<&Entry> = entries.into_iter().collect();
+    let more = entries.len().saturating_sub(LISTED);
+    let names: Vec<String> = entries.into_iter().take(LISTED).filter_map(shown).collect();
     let names = names.join(", ");
     if more > 0 { format!("{names} and {more} more") } else { names }
 }
 
-fn shown(descriptor: &Descriptor) -> String {
+fn shown(entry: &Entry) -> Option<String> {
+    let descriptor = entry.descriptor().ok()?;
     let annotation = |key| descriptor.annotations.get(key).filter(|text| !text.is_empty());
     let name = annotation(super::index::REF_NAME).or_else(|| annotation(super::index::FULL_NAME));
     let platform =
         descriptor.platform.as_ref().map(|platform| format!(" for {}", printable(&platform.to_string())));
-    match name {
-        Some(name) => {
-            format!("\"{}\" ({}{})", printable(name), descriptor.digest.short(), platform.unwrap_or_default())
-        }
-        None => format!("{}{}", descriptor.digest, platform.unwrap_or_default()),
-    }
+    let platform = platform.unwrap_or_default();
+    Some(match name {
+        Some(name) => format!("\"{}\" ({}{platform})", printable(name), descriptor.digest.short()),
+        None => format!("{}{platform}", descriptor.digest),
+    })
 }
 
 #[cfg(test)]

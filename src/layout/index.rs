@@ -138,7 +138,7 @@ impl IndexDocument {
     pub fn empty() -> Self {
         let text =
             br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
-        Self::parse(text).expect("invariant: the text above is an index")
+        Self::parse(&text[..]).expect("invariant: the text above is an index")
     }
 
     /// The entries, in order.
@@ -158,8 +158,7 @@ impl IndexDocument {
     /// digests, or one of which no digest is known.
     pub fn is_ambiguous(&self, ref_name: &str) -> bool {
         let named = self.entries.iter().filter(|entry| entry.ref_name() == Some(ref_name));
-        let meant: BTreeSet<Option<Digest>> =
-            named.map(|entry| Some(entry.descriptor().ok()?.digest)).collect();
+        let meant: BTreeSet<Option<Digest>> = named.map(Entry::digest).collect();
         meant.len() > 1
     }
 
@@ -214,7 +213,7 @@ impl IndexDocument {
     /// # Errors
     /// [`ManifestError`] when the entry is no descriptor.
     pub fn replace(&mut self, old: &Entry, new: &Descriptor) -> Result<bool, ManifestError> {
-        let source = old.descriptor().map_err(Clone::clone)?.digest.to_string();
+        let source = old.descriptor()?.digest.to_string();
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.json() == old.json()) else {
             return Ok(false);
         };
@@ -258,7 +257,7 @@ fn keep_counting(held: &Entry, new: &mut Descriptor, extent: impl Fn(&Descriptor
     }
     let Some(now) = new.annotations.get(PLATFORMS).cloned() else { return };
     let taken: HashSet<&str> = listed_platforms(&now).into_iter().collect();
-    if let Some(before) = counted(held, extent) {
+    if let Some(before) = counted(&held, extent) {
         let listed = listed_platforms(&before);
         let was_counted: HashSet<&str> = listed.iter().copied().collect();
         let mut added = listed_platforms(&now);

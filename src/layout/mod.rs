@@ -322,7 +322,7 @@ impl Layout {
     pub fn index(&self) -> Result<Arc<IndexDocument>, LayoutError> {
         let path = self.index_path();
         match read_capped(&path, index::CAP)? {
-            Some(bytes) => recent::parse(&bytes).map_err(|reason| LayoutError::unreadable(&path, reason)),
+            Some(bytes) => recent::parse(bytes).map_err(|reason| LayoutError::unreadable(&path, reason)),
             None if self.has_no_blobs()? => Ok(Arc::new(IndexDocument::empty())),
             None => {
                 Err(LayoutError::unreadable(&path, "the file is missing although the layout holds blobs"))

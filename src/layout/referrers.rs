@@ -81,7 +81,7 @@ impl Layout {
             subjects.iter().map(|subject| Tag::of_referrers(subject).to_string()).collect();
         let index = self.index()?;
         // Each manifest is read once, by however many names it goes.
-        let (mut named, mut places): (Vec<(&Descriptor, bool)>, HashMap<Digest, usize>) = Default::default();
+        let (mut named, mut places): (Vec<(Descriptor, bool)>, HashMap<Digest, usize>) = Default::default();
         for entry in index.entries() {
             let Ok(descriptor) = entry.descriptor() else { continue };
             let is_fallback = tags(entry).iter().any(|tag| fallback_tags.contains(tag));
@@ -94,7 +94,7 @@ impl Layout {
         let (mut found, mut listed) = (Vec::new(), Vec::new());
         let (mut is_found, mut is_listed) = (HashSet::new(), HashSet::new());
         for (descriptor, is_fallback) in named {
-            let Ok(manifest) = self.manifest(descriptor) else { continue };
+            let Ok(manifest) = self.manifest(&descriptor) else { continue };
             if manifest.subject().is_some_and(|subject| subjects.contains(&subject.digest)) {
                 is_found.insert(descriptor.digest);
                 found.push(manifest.as_referrer(descriptor.digest));
@@ -134,7 +134,7 @@ impl Layout {
             if !seen.insert(descriptor.digest) {
                 continue;
             }
-            let manifest = self.manifest(descriptor).ok();
+            let manifest = self.manifest(&descriptor).ok();
             let of_manifest = manifest.as_ref().map(|manifest| manifest.as_referrer(descriptor.digest));
             let stated = manifest
                 .as_ref()

@@ -73,19 +73,22 @@ impl Layout {
 /// Whether an entry says already what `old` would after it was replaced by `new`.
 fn says(index: &IndexDocument, old: &Entry, new: &Descriptor) -> bool {
     let Ok(old) = old.descriptor() else { return false };
+    let replaced = old.digest;
     let mut wanted = Descriptor {
         media_type: new.media_type.clone(),
         digest: new.digest,
         size: new.size,
         data: None,
         urls: Vec::new(),
-        ..old.clone()
+        ..old
     };
     let source = wanted.annotations.entry(SOURCE_DIGEST.to_owned()).or_default();
     if source.is_empty() {
-        *source = old.digest.to_string();
+        *source = replaced.to_string();
     }
-    index.entries().iter().any(|entry| entry.descriptor() == Ok(&wanted))
+    let is_wanted =
+        |entry: &Entry| entry.digest() == Some(wanted.digest) && entry.descriptor().as_ref() == Ok(&wanted);
+    index.entries().iter().any(is_wanted)
 }
 
 #[cfg(test)]

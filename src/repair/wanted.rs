@@ -75,7 +75,7 @@ pub(super) fn find(
     let mut search = Search { layout, bad, below: HashMap::new(), found: Found::default() };
     for entry in index.entries() {
         let Ok(descriptor) = entry.descriptor() else { continue };
-        let below = search.below(descriptor, 1);
+        let below = search.below(&descriptor, 1);
         if below.is_empty() {
             continue;
         }
@@ -91,8 +91,8 @@ pub(super) fn find(
             }
         }
         let is_list = || name.as_ref().and_then(Reference::tag).is_some_and(Tag::is_of_digest);
-        if remake::source(descriptor).is_some() || is_list() {
-            search.found.made.push(Made { entry: descriptor.clone(), name, repository, bad: below });
+        if remake::source(&descriptor).is_some() || is_list() {
+            search.found.made.push(Made { entry: descriptor, name, repository, bad: below });
         }
     }
     Ok(search.found)

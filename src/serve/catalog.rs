@@ -177,7 +177,7 @@ impl Catalog {
             let images = catalog.repositories.entry(key).or_default();
             images.entries.push(descriptor.clone());
             if let Some(tag) = tag {
-                images.by_tag.entry(tag).or_default().push(descriptor.clone());
+                images.by_tag.entry(tag).or_default().push(descriptor);
             }
         }
         for images in catalog.repositories.values_mut() {

@@ -302,14 +302,16 @@ fn index_json() -> impl Strategy<Value = Vec<u8>> {
         0_u8..4,
         0_usize..5,
         0_usize..5,
+        0_usize..8,
         select(&["", r#","platform":{"architecture":"amd64","os":"linux"}"#][..]),
     );
-    let entry = entry.prop_map(|(content, name, short, platform)| {
+    let entry = entry.prop_map(|(content, name, short, given, platform)| {
         let full = ["docker.io/library/alpine:3.20", "docker.io/library/alpine:edge", "quay.io/team/app:1", "other:1"];
         let annotation = |key: &str, text: Option<&&str>| text.map(|text| format!(r#""{key}":"{text}""#));
         let annotations = [
             annotation("io.containerd.image.name", full.get(name)),
             annotation("org.opencontainers.image.ref.name", ["3.20", "edge", "1", "x"].get(short)),
+            annotation("io.ocipull.ref-name", ["3.20", "edge", "1", "x"].get(given)),
             Some(r#""foreign": "\u00e9""#.to_owned()),
         ];
         let annotations: Vec<String> = annotations.into_iter().flatten().collect();

@@ -54,7 +54,7 @@ fn list(layout: &Layout, names: &[&str]) -> List {
 fn listed(layout: &Layout) -> Vec<String> {
     let index = layout.index().unwrap();
     assert_eq!(index.entries().len(), 1);
-    let Manifest::Index(list) = layout.manifest(index.entries()[0].descriptor().unwrap()).unwrap() else {
+    let Manifest::Index(list) = layout.manifest(&index.entries()[0].descriptor().unwrap()).unwrap() else {
         panic!("no index")
     };
     let mut types: Vec<String> =

@@ -1,5 +1,6 @@
 //! One entry of `index.json`, and whether it is the same image as another.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -7,47 +8,70 @@ use serde_json::value::RawValue;
 use super::{
     FULL_NAME, GIVEN_NAME, INDEX_DIGEST, NewEntry, REF_NAME, REQUESTED_PLATFORM, Relation, SOURCE_DIGEST,
 };
+use crate::digest::Digest;
 use crate::manifest::{Descriptor, ManifestError, edit};
 use crate::platform::Platform;
 use crate::reference::Reference;
 
 /// One entry of `manifests`. Cheap to clone, so that an index of thousands can be edited again and again.
+///
+/// What is kept of it beside its text is what entries are looked for by. The rest is read out of the text where it is asked for: taken
+/// apart it would be several times as large.
 #[derive(Debug, Clone)]
 pub struct Entry(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
-    raw: Box<RawValue>,
-    descriptor: Result<Descriptor, ManifestError>,
-    full_name: Option<String>,
-    ref_name: Option<String>,
+    text: Text,
+    digest: Option<Digest>,
+    full_name: Option<Box<str>>,
+    ref_name: Option<Box<str>>,
+}
+
+#[derive(Debug)]
+enum Text {
+    /// A part of the text of an `index.json`.
+    Part(Arc<String>, Range<usize>),
+    /// Its own.
+    Own(Box<str>),
 }
 
 impl Entry {
-    pub(super) fn new(raw: Box<RawValue>) -> Self {
-        let descriptor = Descriptor::from_json(raw.get());
+    /// The entry that is `part` of the text of an `index.json`.
+    pub(super) fn part_of(text: &Arc<String>, part: Range<usize>) -> Self {
+        Self::new(Text::Part(Arc::clone(text), part))
+    }
+
+    pub(super) fn of_text(json: String) -> Self {
+        Self::new(Text::Own(json.into()))
+    }
+
+    fn new(text: Text) -> Self {
+        let descriptor = Descriptor::from_json(text.as_str());
         let name = |key: &str| {
             let name = match &descriptor {
                 Ok(descriptor) => descriptor.annotations.get(key).cloned(),
                 // Other tools go by the name whatever else the entry says.
-                Err(_) => edit::annotation(raw.get(), key),
+                Err(_) => edit::annotation(text.as_str(), key),
             };
-            name.filter(|name| !name.is_empty())
+            name.filter(|name| !name.is_empty()).map(String::into_boxed_str)
         };
         let (full_name, ref_name) = (name(FULL_NAME), name(REF_NAME));
-        Self(Arc::new(Parts { raw, descriptor, full_name, ref_name }))
+        let digest = descriptor.ok().map(|descriptor| descriptor.digest);
+        Self(Arc::new(Parts { text, digest, full_name, ref_name }))
     }
 
-    pub(super) fn of_text(json: String) -> Self {
-        Self::new(RawValue::from_string(json).expect("invariant: an edited object is JSON"))
-    }
-
-    /// The entry's descriptor.
+    /// The entry's descriptor, read out of its text.
     ///
     /// # Errors
     /// [`ManifestError`] when another tool wrote something that is no descriptor. Such an entry is kept as it is.
-    pub fn descriptor(&self) -> Result<&Descriptor, &ManifestError> {
-        self.0.descriptor.as_ref()
+    pub fn descriptor(&self) -> Result<Descriptor, ManifestError> {
+        Descriptor::from_json(self.json())
+    }
+
+    /// The digest that it names; `None` where it is no descriptor.
+    pub fn digest(&self) -> Option<Digest> {
+        self.0.digest
     }
 
     /// The short name, `org.opencontainers.image.ref.name`; also of an entry that is no descriptor.
@@ -61,12 +85,12 @@ impl Entry {
     }
 
     pub(super) fn raw(&self) -> &RawValue {
-        &self.0.raw
+        serde_json::from_str(self.json()).expect("invariant: an entry is JSON")
     }
 
     /// Its text.
     pub(super) fn json(&self) -> &str {
-        self.0.raw.get()
+        self.0.text.as_str()
     }
 
     /// Whether the new entry stands for all that this one stands for, and takes its place.
@@ -76,13 +100,14 @@ impl Entry {
 
     /// Whether it stays beside a new entry that has its full name for other content.
     pub(super) fn outlives(&self, new: &NewEntry) -> bool {
-        let is_other = self.0.descriptor.as_ref().is_ok_and(|held| held.digest != new.descriptor.digest);
-        is_other && self.is_about_same(new) && self.has_name_beside(new)
+        self.digest().is_some_and(|digest| digest != new.descriptor.digest)
+            && self.is_about_same(new)
+            && self.has_name_beside(new)
     }
 
     /// Its full name with a digest in place of the tag: of what the registry has, where it was converted.
     pub(super) fn name_by_digest(&self) -> Option<String> {
-        let held = self.0.descriptor.as_ref().ok()?;
+        let held = self.descriptor().ok()?;
         let source = held.annotations.get(SOURCE_DIGEST).and_then(|digest| digest.parse().ok());
         let reference = self.full_name()?.parse::<Reference>().ok()?;
         let digest = source.unwrap_or(held.digest);
@@ -95,31 +120,30 @@ impl Entry {
 
     /// Whether another tool gave it a short name that the new entry does not have.
     fn has_name_beside(&self, new: &NewEntry) -> bool {
-        let Ok(held) = &self.0.descriptor else { return false };
+        let Ok(held) = self.descriptor() else { return false };
         let (name, given) = (self.ref_name(), held.annotations.get(GIVEN_NAME).map(String::as_str));
         name.is_some() && given.is_some() && name != given && name != new.annotation(REF_NAME)
     }
 
     /// Whether it is one platform of what the new entry has as an index.
     fn is_covered_by(&self, new: &NewEntry) -> bool {
-        let Ok(held) = &self.0.descriptor else { return false };
         if self.full_name().is_none() || self.full_name() != new.annotation(FULL_NAME) {
             return false;
         }
+        let Ok(held) = self.descriptor() else { return false };
         let Some(platform) = held.platform.as_ref().map(Platform::normalize) else { return false };
         new.covers.iter().any(|covered| covered.normalize() == platform)
     }
 
     /// Whether both are the same image for the same platform, as it was asked for or as it was found.
     fn is_same_as(&self, new: &Descriptor) -> bool {
-        let Ok(held) = &self.0.descriptor else { return false };
         match (self.full_name(), new.annotations.get(FULL_NAME)) {
-            (Some(name), Some(wanted)) => {
-                name == wanted && (same_platform(held, new) || was_index_of(held, new))
+            (Some(name), Some(wanted)) if name == wanted => {
+                self.descriptor().is_ok_and(|held| same_platform(&held, new) || was_index_of(&held, new))
             }
             // Another tool's entry for the same bytes under the same short name becomes ours.
             (None, Some(_)) => {
-                held.digest == new.digest
+                self.digest() == Some(new.digest)
                     && self
                         .ref_name()
                         .is_none_or(|name| new.annotations.get(REF_NAME).is_some_and(|new| new == name))
@@ -129,7 +153,7 @@ impl Entry {
     }
 
     pub(super) fn relation_to(&self, new: &NewEntry) -> Relation {
-        match &self.0.descriptor {
+        match self.descriptor() {
             Ok(held) if self.full_name() == new.annotation(FULL_NAME) => {
                 if held.media_type.is_index() {
                     Relation::ItsIndex
@@ -142,12 +166,21 @@ impl Entry {
     }
 
     pub(super) fn shown(&self) -> String {
-        let Ok(descriptor) = &self.0.descriptor else { return "an entry that is no descriptor".to_owned() };
+        let Ok(descriptor) = self.descriptor() else { return "an entry that is no descriptor".to_owned() };
         let name = self.full_name().map_or_else(|| descriptor.digest.to_string(), crate::text::printable);
         match &descriptor.platform {
             Some(platform) => format!("{name} ({})", crate::text::printable(&platform.to_string())),
             None if descriptor.media_type.is_index() => format!("{name} (an index of several platforms)"),
             None => name,
+        }
+    }
+}
+
+impl Text {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Part(text, part) => &text[part.clone()],
+            Self::Own(text) => text,
         }
     }
 }

@@ -474,7 +474,7 @@ proptest! {
         for kept in fields.iter().chain(&notes).map(String::as_str).chain([r#""y": 1.10"#]) {
             prop_assert!(written.contains(kept), "{} in {}", kept, written);
         }
-        let read = IndexDocument::parse(&index.to_bytes()).unwrap();
+        let read = IndexDocument::parse(index.to_bytes()).unwrap();
         let descriptor = read.entries()[0].descriptor().unwrap();
         prop_assert_eq!(edit == 1, descriptor.digest == ours.digest);
         prop_assert_eq!(read.entries()[0].ref_name(), [Some("new"), None, Some("1")][edit]);

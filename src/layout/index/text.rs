@@ -1,7 +1,9 @@
 //! The text of an `index.json`: taken apart within bounds, and written again.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
@@ -11,7 +13,7 @@ use serde_json::value::RawValue;
 use super::{Entry, IndexDocument};
 use crate::layout::LayoutError;
 
-/// The largest `index.json`. What is in one is kept in memory, and takes up to some twenty times the room there.
+/// The largest `index.json`. What is in one is kept in memory, and takes up to some twenty times the room where entries are as small as can be.
 pub(in crate::layout) const CAP: usize = 32 << 20;
 
 /// How many entries an `index.json` has at most. An entry may be as little as two bytes of text.
@@ -25,22 +27,30 @@ impl IndexDocument {
     ///
     /// # Errors
     /// What is wrong with it, in words: no JSON object, a key twice, another schema version, no list of manifests.
-    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let text = std::str::from_utf8(bytes).map_err(|error| format!("not UTF-8: {error}"))?;
-        let Fields(fields) =
-            serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))?;
+    pub fn parse(bytes: impl Into<Vec<u8>>) -> Result<Self, String> {
+        let text = String::from_utf8(bytes.into()).map_err(|error| format!("not UTF-8: {error}"))?;
+        let text = Arc::new(text);
+        let Fields(read) =
+            serde_json::from_str(&text).map_err(|error| format!("not a JSON object: {error}"))?;
         let mut version = None;
         let mut entries = None;
-        for (key, value) in &fields {
+        let mut fields = Vec::with_capacity(read.len());
+        for (key, value) in read {
+            let mut kept = value;
             match key.as_str() {
                 "schemaVersion" => version = serde_json::from_str::<u64>(value.get()).ok(),
                 "manifests" => {
-                    let listed: Option<Entries> = serde_json::from_str(value.get())
+                    let listed: Option<Entries<'_>> = serde_json::from_str(value.get())
                         .map_err(|error| format!("\"manifests\" cannot be used: {error}"))?;
-                    entries = Some(listed.map(|Entries(entries)| entries).unwrap_or_default());
+                    let listed = listed.map(|Entries(entries)| entries).unwrap_or_default();
+                    let entry = |entry: &RawValue| Entry::part_of(&text, place(&text, entry.get()));
+                    entries = Some(listed.into_iter().map(entry).collect());
+                    // Whoever writes it writes the entries.
+                    kept = RawValue::NULL;
                 }
                 _ => {}
             }
+            fields.push((key, kept.to_owned()));
         }
         if version != Some(2) {
             return Err("its schemaVersion is not 2".to_owned());
@@ -82,28 +92,34 @@ impl Serialize for IndexDocument {
     }
 }
 
-/// The entries in a list, of which there may not be more than [`MOST_ENTRIES`].
-struct Entries(Vec<Entry>);
+/// Where in a text a part of it stands.
+fn place(text: &str, part: &str) -> Range<usize> {
+    let start = part.as_ptr().addr() - text.as_ptr().addr();
+    start..start + part.len()
+}
 
-impl<'de> Deserialize<'de> for Entries {
+/// The entries in a list, of which there may not be more than [`MOST_ENTRIES`].
+struct Entries<'de>(Vec<&'de RawValue>);
+
+impl<'de> Deserialize<'de> for Entries<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct EntriesVisitor;
         impl<'de> Visitor<'de> for EntriesVisitor {
-            type Value = Entries;
+            type Value = Entries<'de>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("a list")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries<'de>, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(entry) = list.next_element::<Box<RawValue>>()? {
+                while let Some(entry) = list.next_element::<&'de RawValue>()? {
                     if entries.len() == MOST_ENTRIES {
                         return Err(serde::de::Error::custom(format_args!(
                             "there are more than {MOST_ENTRIES}"
                         )));
                     }
-                    entries.push(Entry::new(entry));
+                    entries.push(entry);
                 }
                 Ok(Entries(entries))
             }
@@ -114,22 +130,22 @@ impl<'de> Deserialize<'de> for Entries {
 
 /// A JSON object's fields in order, each value's text untouched. A key that comes twice is an error: which of the two
 /// another tool means cannot be known.
-struct Fields(Vec<(String, Box<RawValue>)>);
+struct Fields<'de>(Vec<(String, &'de RawValue)>);
 
-impl<'de> Deserialize<'de> for Fields {
+impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct FieldsVisitor;
         impl<'de> Visitor<'de> for FieldsVisitor {
-            type Value = Fields;
+            type Value = Fields<'de>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields: Vec<(String, Box<RawValue>)> = Vec::new();
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields: Vec<(String, &'de RawValue)> = Vec::new();
                 let mut seen = HashSet::new();
-                while let Some((key, value)) = map.next_entry::<String, Box<RawValue>>()? {
+                while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
                     if !seen.insert(key.clone()) {
                         return Err(serde::de::Error::custom(format_args!(
                             "the key \"{}\" comes twice",

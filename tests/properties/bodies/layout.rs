@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use ocipull::digest::Digest;
 use ocipull::layout::fuzzing;
 use ocipull::layout::index::{
-    Conflict, Entry, Extent, FULL_NAME, IndexDocument, NewEntry, PLATFORMS, PutError, REF_NAME,
+    Conflict, Entry, Extent, FULL_NAME, GIVEN_NAME, IndexDocument, NewEntry, PLATFORMS, PutError, REF_NAME,
+    SOURCE_DIGEST,
 };
 use ocipull::manifest::{Descriptor, MediaType};
 use ocipull::platform::Platform;
@@ -28,7 +29,7 @@ pub fn index_json(data: &[u8]) {
     };
     let written = document.to_bytes();
     assert_eq!(members(&written), members(&data[..at]));
-    assert_eq!(IndexDocument::parse(&written).map(|again| again.to_bytes()), Ok(written));
+    assert_eq!(IndexDocument::parse(written.clone()).map(|again| again.to_bytes()), Ok(written));
     for edit in data.get(at + 1..).unwrap_or_default().chunks_exact(2).take(6) {
         let (new, extent) = (entry(edit[0], edit[1]), extent(edit[1]));
         if edit[1] & 0x80 != 0 {
@@ -109,8 +110,9 @@ fn check_edit(document: &mut IndexDocument, new: &NewEntry, extent: &Extent) {
     let (fields_after, after) = members(&document.to_bytes());
     assert_eq!(fields_after, fields);
     assert!(after.len() <= before.len() + 1);
-    let at =
-        document.entries().iter().position(|entry| is_the_new(entry, &new.descriptor)).expect("it is there");
+    let named = wanted.map(String::as_str).filter(|_| new.conflict != Conflict::Yield || holder.is_none());
+    let is_it = |entry: &Entry| is_the_new(entry, &new.descriptor) && entry.ref_name() == named;
+    let at = document.entries().iter().position(is_it).expect("it is there");
     check_new(&document.entries()[at], new, holder.is_some());
     let is_lost = |entry: &Entry| {
         let ours = entry.full_name().is_some() && entry.full_name() == name.map(String::as_str);
@@ -132,6 +134,14 @@ fn check_edit(document: &mut IndexDocument, new: &NewEntry, extent: &Extent) {
             rest.next();
             continue;
         }
+        if has_name_of_its_own(entry) && rest.peek().is_some_and(|after| is_pinned(entry, raw, after)) {
+            rest.next();
+            continue;
+        }
+        assert!(
+            !has_name_of_its_own(entry) || entry.ref_name() == wanted.map(String::as_str),
+            "{raw} lost its name"
+        );
         assert!(is_lost(entry), "{raw} went for {new:?}");
     }
     assert_eq!(rest.next(), None, "something came that nobody put there");
@@ -162,29 +172,50 @@ fn check_new(entry: &Entry, new: &NewEntry, is_taken: bool) {
     }
 }
 
+/// Whether another tool gave an entry its short name.
+fn has_name_of_its_own(entry: &Entry) -> bool {
+    let Ok(held) = entry.descriptor() else { return false };
+    let given = held.annotations.get(GIVEN_NAME);
+    given.is_some() && entry.ref_name().is_some() && given.map(String::as_str) != entry.ref_name()
+}
+
 /// Whether the second is the first without its short name, all else as it is written.
 fn is_without_name(before: &str, after: &str) -> bool {
-    let without = |json: &str| -> Option<Vec<(String, String)>> {
-        let mut parts = Vec::new();
-        for (key, value) in serde_json::from_str::<Members>(json).ok()? {
-            match serde_json::from_str::<Members>(value.get()) {
-                Ok(inner) => {
-                    parts.push((key.clone(), "an object".to_owned()));
-                    let inner = inner.into_iter().filter(|(inner, _)| inner != REF_NAME);
-                    parts.extend(
-                        inner.map(|(inner, value)| (format!("{key} {inner}"), value.get().to_owned())),
-                    );
-                }
-                // Keys that are no text to a plain reader make it no judge.
-                Err(_) if value.get().starts_with('{') => parts.push((key, "an object".to_owned())),
-                Err(_) => parts.push((key, value.get().to_owned())),
+    alone(after).is_none_or(|entry| entry.ref_name().is_none())
+        && parts(before, &[REF_NAME, GIVEN_NAME]) == parts(after, &[REF_NAME, GIVEN_NAME])
+}
+
+/// Whether the second is the first with its digest, or that of what it was made of, in its full name, all else as it is written.
+fn is_pinned(entry: &Entry, before: &str, after: &str) -> bool {
+    let (Ok(held), Some(after_entry)) = (entry.descriptor(), alone(after)) else { return false };
+    let source = held.annotations.get(SOURCE_DIGEST).cloned();
+    let digests = [Some(held.digest.to_string()), source];
+    let digest = after_entry.full_name().and_then(|name| Some(name.split_once('@')?.1.to_owned()));
+    digest.is_some() && digests.contains(&digest) && parts(before, &[FULL_NAME]) == parts(after, &[FULL_NAME])
+}
+
+/// The entry of an index that has just this one.
+fn alone(entry: &str) -> Option<Entry> {
+    let text = format!(r#"{{"schemaVersion":2,"manifests":[{entry}]}}"#);
+    IndexDocument::parse(text.as_bytes()).ok()?.entries().first().cloned()
+}
+
+/// The members of an entry and of what is in it, but those that are called so.
+fn parts(json: &str, but: &[&str]) -> Option<Vec<(String, String)>> {
+    let mut parts = Vec::new();
+    for (key, value) in serde_json::from_str::<Members>(json).ok()? {
+        match serde_json::from_str::<Members>(value.get()) {
+            Ok(inner) => {
+                parts.push((key.clone(), "an object".to_owned()));
+                let inner = inner.into_iter().filter(|(inner, _)| !but.contains(&inner.as_str()));
+                parts.extend(inner.map(|(inner, value)| (format!("{key} {inner}"), value.get().to_owned())));
             }
+            // Keys that are no text to a plain reader make it no judge.
+            Err(_) if value.get().starts_with('{') => parts.push((key, "an object".to_owned())),
+            Err(_) => parts.push((key, value.get().to_owned())),
         }
-        Some(parts)
-    };
-    let alone = format!(r#"{{"schemaVersion":2,"manifests":[{after}]}}"#);
-    let has_name = |document: IndexDocument| document.entries()[0].ref_name().is_some();
-    !IndexDocument::parse(alone.as_bytes()).is_ok_and(has_name) && without(before) == without(after)
+    }
+    Some(parts)
 }
 
 fn check_replacement(document: &mut IndexDocument, pick: usize, new: &Descriptor) {
@@ -194,7 +225,7 @@ fn check_replacement(document: &mut IndexDocument, pick: usize, new: &Descriptor
     let at = pick % document.entries().len();
     let old = document.entries()[at].clone();
     let (fields, before) = members(&document.to_bytes());
-    let Ok(was) = old.descriptor().cloned() else {
+    let Ok(was) = old.descriptor() else {
         assert!(document.replace(&old, new).is_err());
         return;
     };
@@ -208,11 +239,11 @@ fn check_replacement(document: &mut IndexDocument, pick: usize, new: &Descriptor
     }
     let held = document.entries()[at].descriptor().expect("an entry that was just written").clone();
     let mut expected = was.clone();
-    expected.annotations.remove(ocipull::layout::index::SOURCE_DIGEST);
+    expected.annotations.remove(SOURCE_DIGEST);
     let Descriptor { media_type, digest, size, .. } = new.clone();
     expected = Descriptor { media_type, digest, size, data: None, urls: Vec::new(), ..expected };
     let mut found = held;
-    assert!(found.annotations.remove(ocipull::layout::index::SOURCE_DIGEST).is_some());
+    assert!(found.annotations.remove(SOURCE_DIGEST).is_some());
     assert_eq!(found, expected);
 }
 
