@@ -1,35 +1,47 @@
 //! What the documents of a layout claim about its blobs, and who claims it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use super::blob::path_of;
+use super::digests::{Digests, Number};
 use super::report::{Finding, FindingKind};
 use crate::digest::{Algorithm, Digest};
 
 /// Where a descriptor of a blob stands. Entries and layers count from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Referrer {
     /// An entry of `index.json`.
-    Top { entry: usize },
+    Top { entry: u32 },
     /// An entry of an index.
-    Index { index: Digest, entry: usize },
+    Index { index: Number, entry: u32 },
     /// A manifest, to its config.
-    Config { manifest: Digest },
+    Config { manifest: Number },
     /// A manifest, to a layer.
-    Layer { manifest: Digest, layer: usize },
+    Layer { manifest: Number, layer: u32 },
     /// A manifest or an index, to what it is about.
-    Subject { manifest: Digest },
+    Subject { manifest: Number },
 }
 
-impl fmt::Display for Referrer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Referrer {
+    /// It in words.
+    pub(super) fn shown(self, digests: &Digests) -> String {
         match self {
-            Self::Top { entry } => write!(f, "entry {entry} of index.json"),
-            Self::Index { index, entry } => write!(f, "entry {entry} of index {index}"),
-            Self::Config { manifest } => write!(f, "the config of manifest {manifest}"),
-            Self::Layer { manifest, layer } => write!(f, "layer {layer} of manifest {manifest}"),
-            Self::Subject { manifest } => write!(f, "the subject of manifest {manifest}"),
+            Self::Top { entry } => format!("entry {entry} of index.json"),
+            Self::Index { index, entry } => format!("entry {entry} of index {}", digests[index]),
+            Self::Config { manifest } => format!("the config of manifest {}", digests[manifest]),
+            Self::Layer { manifest, layer } => format!("layer {layer} of manifest {}", digests[manifest]),
+            Self::Subject { manifest } => format!("the subject of manifest {}", digests[manifest]),
+        }
+    }
+
+    /// What several are ordered by, so that the same layout gives the same words.
+    fn order(self, digests: &Digests) -> (u8, Option<Digest>, u32) {
+        match self {
+            Self::Top { entry } => (0, None, entry),
+            Self::Index { index, entry } => (1, Some(digests[index]), entry),
+            Self::Config { manifest } => (2, Some(digests[manifest]), 0),
+            Self::Layer { manifest, layer } => (3, Some(digests[manifest]), layer),
+            Self::Subject { manifest } => (4, Some(digests[manifest]), 0),
         }
     }
 }
@@ -37,10 +49,42 @@ impl fmt::Display for Referrer {
 /// A diff ID that a config claims for a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DiffIdClaim {
-    pub(super) diff_id: Digest,
-    pub(super) config: Digest,
-    pub(super) manifest: Digest,
-    pub(super) layer: usize,
+    pub(super) diff_id: Number,
+    pub(super) config: Number,
+    pub(super) manifest: Number,
+    pub(super) layer: u32,
+}
+
+/// Everything that is claimed about the blobs of a layout.
+#[derive(Debug, Default)]
+pub(super) struct AllClaims {
+    /// All digests that something is said of, or with.
+    pub(super) digests: Digests,
+    /// By the blob's number.
+    claims: Vec<Claims>,
+}
+
+impl AllClaims {
+    /// What is claimed about a blob; nothing where nobody refers to it.
+    pub(super) fn of(&self, digest: &Digest) -> Option<&Claims> {
+        let number = usize::try_from(self.digests.find(digest)?).ok()?;
+        self.claims.get(number).filter(|claims| !claims.sizes.is_empty())
+    }
+
+    /// The claims about a blob, to which another is added.
+    pub(super) fn of_mut(&mut self, digest: Digest) -> &mut Claims {
+        let number = usize::try_from(self.digests.number(digest)).unwrap_or(usize::MAX);
+        if self.claims.len() <= number {
+            self.claims.resize_with(number + 1, Claims::default);
+        }
+        &mut self.claims[number]
+    }
+
+    /// The blobs about which something is claimed.
+    pub(super) fn blobs(&self) -> impl Iterator<Item = Digest> {
+        let claimed = self.digests.iter().zip(&self.claims).filter(|(_, claims)| !claims.sizes.is_empty());
+        claimed.map(|((_, digest), _)| *digest)
+    }
 }
 
 /// Everything that is claimed about one blob. A layout has many blobs of which one thing is claimed once, so that lists are
@@ -67,26 +111,31 @@ impl Claims {
     }
 
     /// The algorithms of the claimed diff IDs: nearly always none or one.
-    pub(super) fn algorithms(&self) -> BTreeSet<Algorithm> {
-        self.diff_ids.iter().map(|claim| claim.diff_id.algorithm()).collect()
+    pub(super) fn algorithms(&self, digests: &Digests) -> BTreeSet<Algorithm> {
+        self.diff_ids.iter().map(|claim| digests[claim.diff_id].algorithm()).collect()
     }
 
     /// Who needs the blob, in words.
-    pub(super) fn referrers(&self) -> String {
-        some_of(&self.sizes.iter().map(|(_, by)| *by).collect())
+    pub(super) fn referrers(&self, digests: &Digests) -> String {
+        some_of(self.sizes.iter().map(|(_, by)| *by).collect(), digests)
     }
 
     /// A finding for each size that is claimed and is not the one that the blob has.
-    pub(super) fn wrong_sizes(&self, digest: Digest, found: u64) -> impl Iterator<Item = Finding> + '_ {
-        let mut wrong: BTreeMap<u64, BTreeSet<Referrer>> = BTreeMap::new();
+    pub(super) fn wrong_sizes(
+        &self,
+        digest: Digest,
+        found: u64,
+        digests: &Digests,
+    ) -> impl Iterator<Item = Finding> {
+        let mut wrong: BTreeMap<u64, Vec<Referrer>> = BTreeMap::new();
         for (size, by) in self.sizes.iter().filter(|(size, _)| *size != found) {
-            wrong.entry(*size).or_default().insert(*by);
+            wrong.entry(*size).or_default().push(*by);
         }
         wrong.into_iter().map(move |(size, by)| Finding {
             kind: FindingKind::SizeMismatch,
             digest: Some(digest),
             path: Some(path_of(&digest)),
-            detail: format!("it has {found} bytes, and its size is {size} in {}", some_of(&by)),
+            detail: format!("it has {found} bytes, and its size is {size} in {}", some_of(by, digests)),
         })
     }
 }
@@ -98,10 +147,12 @@ fn push<T>(list: &mut Vec<T>, item: T) {
     list.push(item);
 }
 
-fn some_of(referrers: &BTreeSet<Referrer>) -> String {
+fn some_of(mut referrers: Vec<Referrer>, digests: &Digests) -> String {
+    referrers.sort_by_cached_key(|referrer| referrer.order(digests));
+    referrers.dedup();
     match (referrers.first(), referrers.len()) {
         (None, _) => "nothing".to_owned(),
-        (Some(first), 1) => first.to_string(),
-        (Some(first), count) => format!("{first}, and {} more", count - 1),
+        (Some(first), 1) => first.shown(digests),
+        (Some(first), count) => format!("{}, and {} more", first.shown(digests), count - 1),
     }
 }

@@ -17,6 +17,7 @@
 
 mod blob;
 mod claims;
+mod digests;
 mod error;
 mod files;
 mod proofs;
@@ -98,13 +99,16 @@ pub(crate) fn check_but(
     // It may be long, and is needed no more.
     drop(index);
     let files = files::list(layout.root())?;
-    let all: BTreeSet<Digest> = walked.claims.keys().chain(&files.blobs).copied().collect();
-    let mut tasks = Vec::new();
+    let strays = files.strays;
+    let mut all = files.blobs;
+    all.extend(walked.claims.blobs());
+    all.retain(|digest| !walked.verdicts.contains_key(digest));
+    all.sort_unstable();
+    all.dedup();
+    let mut tasks = Vec::with_capacity(all.len());
     for digest in all {
-        if walked.verdicts.contains_key(&digest) {
-            continue;
-        }
-        let algorithms = walked.claims.get(&digest).map(claims::Claims::algorithms).unwrap_or_default();
+        let claims = walked.claims.of(&digest);
+        let algorithms = claims.map(|claims| claims.algorithms(&walked.claims.digests)).unwrap_or_default();
         if let Some(verdict) = known.verdict(&digest, &algorithms) {
             walked.verdicts.insert(digest, verdict);
             continue;
@@ -114,28 +118,28 @@ pub(crate) fn check_but(
     }
     let threads =
         options.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    walked.verdicts.extend(prove::prove(&context, tasks, threads)?);
-    let report = conclude(layout, &mut walked, files);
+    walked.verdicts.extend(prove::prove(&context, tasks, threads, None)?);
+    let report = conclude(layout, &mut walked, strays);
     Ok((report, Known(walked.verdicts)))
 }
 
-fn conclude(layout: &Layout, walked: &mut walk::Walked, files: files::Files) -> Report {
+fn conclude(layout: &Layout, walked: &mut walk::Walked, strays: Vec<Finding>) -> Report {
     let mut findings = std::mem::take(&mut walked.findings);
-    findings.extend(files.strays);
+    findings.extend(strays);
     let (mut blobs, mut bytes) = (0, 0);
     for (digest, verdict) in &walked.verdicts {
         if let Verdict::Proven { size, .. } = verdict {
             blobs += 1;
             bytes += size;
         }
-        findings.extend(verdict.findings(*digest, walked.claims.get(digest), walked.is_partial));
+        findings.extend(verdict.findings(*digest, &walked.claims, walked.is_partial));
     }
     findings.sort();
     findings.dedup();
     cut_strays(&mut findings);
     // What one entry excuses and another asks for is missing.
     let excused = |left_out: &BTreeSet<Digest>| {
-        left_out.iter().filter(|digest| !walked.claims.contains_key(*digest)).count()
+        left_out.iter().filter(|digest| walked.claims.of(digest).is_none()).count()
     };
     Report {
         layout: layout.root().to_owned(),

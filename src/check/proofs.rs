@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::prove::{Task, prove};
 use super::verdict::Verdict;
@@ -34,11 +34,10 @@ pub(crate) fn prove_blobs(
     };
     let threads =
         options.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    let mut proven = Vec::new();
-    for (digest, verdict) in prove(&context, blobs.iter().map(task).collect(), threads)? {
+    let proven = Mutex::default();
+    for (digest, verdict) in prove(&context, blobs.iter().map(task).collect(), threads, Some(&proven))? {
         let reason = match verdict {
-            Verdict::Proven { diff_ids, proofs, .. } => {
-                proven.extend(proofs);
+            Verdict::Proven { diff_ids, .. } => {
                 let failed = diff_ids.into_iter().find_map(|(_, diff_id)| diff_id.err());
                 let Some(reason) = failed else { continue };
                 reason
@@ -47,5 +46,5 @@ pub(crate) fn prove_blobs(
         };
         return Err(LayoutError::BadBlob { digest, reason }.into());
     }
-    Ok(proven)
+    Ok(proven.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

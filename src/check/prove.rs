@@ -37,11 +37,13 @@ pub(super) struct Task {
     pub(super) size: u64,
 }
 
-/// Proves all `tasks` on `threads` threads, this one being one of them.
+/// Proves all `tasks` on `threads` threads, this one being one of them. The proofs, one for each time that a blob was read, are put where
+/// somebody wants them.
 pub(super) fn prove(
     context: &Context<'_>,
     mut tasks: Vec<Task>,
     threads: usize,
+    proofs: Option<&Mutex<Vec<ProvenBlob>>>,
 ) -> Result<BTreeMap<Digest, Verdict>, CheckError> {
     tasks.sort_by_key(|task| (std::cmp::Reverse(task.size), task.digest));
     let total = tasks.iter().fold(0_u64, |total, task| total.saturating_add(task.size));
@@ -56,6 +58,7 @@ pub(super) fn prove(
         next: AtomicUsize::new(0),
         is_over: AtomicBool::new(false),
         windows: WindowBudget::new(WINDOWS),
+        proofs,
         outcome: Mutex::new(Ok(BTreeMap::new())),
     };
     let died = std::thread::scope(|scope| {
@@ -85,6 +88,7 @@ struct Shared<'a> {
     /// Something ended the check: the others need not begin another blob.
     is_over: AtomicBool,
     windows: WindowBudget,
+    proofs: Option<&'a Mutex<Vec<ProvenBlob>>>,
     outcome: Mutex<Result<BTreeMap<Digest, Verdict>, CheckError>>,
 }
 
@@ -109,6 +113,12 @@ impl Shared<'_> {
         }
     }
 
+    fn keep(&self, proof: ProvenBlob) {
+        if let Some(proofs) = self.proofs {
+            proofs.lock().unwrap_or_else(PoisonError::into_inner).push(proof);
+        }
+    }
+
     fn judge(&self, task: &Task) -> Result<Verdict, CheckError> {
         let (mut file, size) = match blob::open(self.context.layout, &task.digest)? {
             Opened::File(file, size) => (file, size),
@@ -116,17 +126,17 @@ impl Shared<'_> {
         };
         self.context.started(task.digest, size);
         let count = task.algorithms.len();
-        let (mut diff_ids, mut proofs) = (Vec::with_capacity(count), Vec::with_capacity(count.max(1)));
+        let mut diff_ids = Vec::with_capacity(count);
         if task.algorithms.is_empty() {
             match self.read(&mut file, size, task, Content::Opaque) {
-                Ok(proof) => proofs.push(proof),
+                Ok(proof) => self.keep(proof),
                 Err(failed) => return failed.verdict(self.context, task, size),
             }
         }
         for algorithm in &task.algorithms {
             let diff_id = match self.read(&mut file, size, task, Content::Layer { diff_id: *algorithm }) {
                 Ok(proof) => {
-                    proofs.push(proof);
+                    self.keep(proof);
                     match proof.diff_id() {
                         DiffId::Computed { digest, .. } => Ok(digest),
                         DiffId::NotComputed => Err("it was not computed".to_owned()),
@@ -141,7 +151,7 @@ impl Shared<'_> {
         }
         let diff_id = diff_ids.iter().find_map(|(_, diff_id)| diff_id.as_ref().ok().copied());
         self.context.verified(task.digest, size, diff_id);
-        Ok(Verdict::Proven { size, diff_ids, proofs })
+        Ok(Verdict::Proven { size, diff_ids })
     }
 
     fn read(&self, file: &mut File, size: u64, task: &Task, content: Content) -> Result<ProvenBlob, Failed> {

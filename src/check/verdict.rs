@@ -3,10 +3,11 @@
 use std::io;
 
 use super::blob::path_of;
-use super::claims::{Claims, DiffIdClaim};
+use super::claims::{AllClaims, Claims, DiffIdClaim};
+use super::digests::Digests;
 use super::report::{Finding, FindingKind};
 use crate::digest::{Algorithm, Digest};
-use crate::verify::{ProvenBlob, VerifyError};
+use crate::verify::VerifyError;
 
 /// What is known of a blob once its file was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +17,6 @@ pub(super) enum Verdict {
         size: u64,
         /// The diff IDs that were computed, or why one cannot be: nearly always none or one.
         diff_ids: Vec<(Algorithm, Result<Digest, String>)>,
-        /// One for each time that it was read.
-        proofs: Vec<ProvenBlob>,
     },
     /// Its content has not.
     Wrong { size: u64, reason: String },
@@ -42,16 +41,17 @@ impl Verdict {
     }
 
     /// The findings about the blob.
-    pub(super) fn findings(&self, digest: Digest, claims: Option<&Claims>, is_partial: bool) -> Vec<Finding> {
+    pub(super) fn findings(&self, digest: Digest, all: &AllClaims, is_partial: bool) -> Vec<Finding> {
+        let (claims, digests): (Option<&Claims>, _) = (all.of(&digest), &all.digests);
         let finding =
             |kind, detail| Finding { kind, digest: Some(digest), path: Some(path_of(&digest)), detail };
         match (self, claims) {
             (Self::Proven { size, diff_ids, .. }, Some(claims)) => {
                 let diff_ids = claims.diff_ids().iter().filter_map(|claim| {
-                    let detail = contradiction(claim, of(diff_ids, claim.diff_id.algorithm()))?;
+                    let detail = contradiction(claim, diff_ids, digests)?;
                     Some(finding(FindingKind::DiffIdMismatch, detail))
                 });
-                claims.wrong_sizes(digest, *size).chain(diff_ids).collect()
+                claims.wrong_sizes(digest, *size, digests).chain(diff_ids).collect()
             }
             (Self::Proven { .. }, None) => {
                 let doubt = if is_partial { ", as far as its documents could be followed" } else { "" };
@@ -59,11 +59,11 @@ impl Verdict {
                 vec![finding(FindingKind::Unreferenced, detail)]
             }
             (Self::Wrong { size, reason }, claims) => {
-                let sizes = claims.into_iter().flat_map(|claims| claims.wrong_sizes(digest, *size));
+                let sizes = claims.into_iter().flat_map(|claims| claims.wrong_sizes(digest, *size, digests));
                 sizes.chain([finding(FindingKind::DigestMismatch, reason.clone())]).collect()
             }
             (Self::Missing { reason }, Some(claims)) => {
-                vec![finding(FindingKind::Missing, format!("{reason}; it is {}", claims.referrers()))]
+                vec![finding(FindingKind::Missing, format!("{reason}; it is {}", claims.referrers(digests)))]
             }
             (Self::Missing { reason }, None) => vec![finding(FindingKind::Stray, reason.clone())],
         }
@@ -79,14 +79,20 @@ pub(super) fn of(
 }
 
 /// How a claimed diff ID differs from the computed one, if it does.
-fn contradiction(claim: &DiffIdClaim, computed: Option<&Result<Digest, String>>) -> Option<String> {
-    let found = match computed {
-        Some(Ok(found)) if *found == claim.diff_id => return None,
+fn contradiction(
+    claim: &DiffIdClaim,
+    computed: &[(Algorithm, Result<Digest, String>)],
+    digests: &Digests,
+) -> Option<String> {
+    let [diff_id, config, manifest] =
+        [claim.diff_id, claim.config, claim.manifest].map(|number| digests[number]);
+    let found = match of(computed, diff_id.algorithm()) {
+        Some(Ok(found)) if *found == diff_id => return None,
         Some(Ok(found)) => format!("its content has {found}"),
         Some(Err(reason)) => reason.clone(),
         None => "it was not computed".to_owned(),
     };
-    let DiffIdClaim { diff_id, config, manifest, layer } = claim;
+    let layer = claim.layer;
     Some(format!(
         "config {config} claims the diff ID {diff_id} for layer {layer} of manifest {manifest}, and {found}"
     ))

@@ -5,13 +5,16 @@
 //! that they claim. What one entry of `index.json` taught about an index is kept for the next, which may excuse other
 //! absences. Depth and width have the limits of [`nesting`](crate::manifest::nesting).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::Read;
 use std::rc::Rc;
 
+use indexmap::IndexSet;
+
 use super::Context;
 use super::blob::{self, Opened, path_of};
-use super::claims::{Claims, DiffIdClaim, Referrer};
+use super::claims::{AllClaims, DiffIdClaim, Referrer};
+use super::digests::Number;
 use super::error::CheckError;
 use super::report::{Finding, FindingKind};
 use super::verdict::Verdict;
@@ -27,11 +30,11 @@ use crate::text::printable;
 /// What a walk found out.
 #[derive(Default)]
 pub(super) struct Walked {
-    pub(super) claims: BTreeMap<Digest, Claims>,
+    pub(super) claims: AllClaims,
     /// What is known of the documents that were read.
     pub(super) verdicts: BTreeMap<Digest, Verdict>,
     pub(super) findings: Vec<Finding>,
-    pub(super) images: BTreeSet<Digest>,
+    pub(super) images: HashSet<Number>,
     /// The manifests, and the indexes, that are not there by choice as far as one entry of `index.json` goes.
     pub(super) left_out_manifests: BTreeSet<Digest>,
     /// The layers of which the same holds.
@@ -48,6 +51,7 @@ pub(super) fn walk(context: &Context<'_>, index: &IndexDocument) -> Result<Walke
         surveys: Surveys::new(context.layout),
         visited: HashMap::new(),
         diff_ids: HashMap::new(),
+        types: IndexSet::new(),
         depth: 0,
         nesting: Nesting::default(),
         top: 0,
@@ -66,7 +70,9 @@ struct Walk<'a> {
     /// The documents that were met.
     visited: HashMap<Met, Visited>,
     /// What configs claim, which many manifests may share.
-    diff_ids: HashMap<Digest, Option<Rc<[Digest]>>>,
+    diff_ids: HashMap<Number, Option<Rc<[Number]>>>,
+    /// The media types that were met: nearly always two or three.
+    types: IndexSet<String>,
     /// How many indexes there are from the entry of `index.json` down to where the walk is.
     depth: usize,
     /// The indexes below the entry of `index.json` so far.
@@ -76,8 +82,8 @@ struct Walk<'a> {
     choices: Choices,
 }
 
-/// Digest and media type, and whether layers that live elsewhere were excused.
-type Met = (Digest, String, bool);
+/// The numbers of a digest and of a media type, and whether layers that live elsewhere were excused.
+type Met = (Number, usize, bool);
 
 /// What is known of a document that was met.
 #[derive(Clone)]
@@ -136,7 +142,7 @@ impl Walk<'_> {
         };
         (self.top, self.depth, self.choices) = (at, 0, Choices::of(&descriptor));
         self.nesting = Nesting::default();
-        self.visit(&descriptor, Referrer::Top { entry: at })?;
+        self.visit(&descriptor, Referrer::Top { entry: count(at) })?;
         if !is_manifest(&descriptor) {
             self.is_no_manifest(&descriptor, at)?;
         }
@@ -170,7 +176,12 @@ impl Walk<'_> {
         if !is_manifest(descriptor) {
             return Ok(());
         }
-        let met = (digest, media_type.to_owned(), self.choices.skips_foreign_layers);
+        let number = self.walked.claims.digests.number(digest);
+        let of_type = match self.types.get_index_of(media_type) {
+            Some(of_type) => of_type,
+            None => self.types.insert_full(media_type.to_owned()).0,
+        };
+        let met = (number, of_type, self.choices.skips_foreign_layers);
         let is_entered = match self.visited.get(&met).cloned() {
             Some(Visited::Index(listed)) if self.enter(digest, listed.entries) => {
                 self.leave_out(digest, None);
@@ -181,7 +192,7 @@ impl Walk<'_> {
             Some(_) => return Ok(()),
             None => false,
         };
-        self.visited.insert(met.clone(), Visited::Done);
+        self.visited.insert(met, Visited::Done);
         let Some(raw) = self.document(&digest, MANIFEST_CAP as u64, "manifest")? else { return Ok(()) };
         match Manifest::parse(raw.into(), (!media_type.is_empty()).then_some(media_type)) {
             Ok(Manifest::Image(manifest)) => self.image(digest, &manifest),
@@ -204,7 +215,10 @@ impl Walk<'_> {
                 Ok(())
             }
             Err(error) => {
-                self.bad_document(digest, format!("{}; {by} leads to it", chain(&error)));
+                self.bad_document(
+                    digest,
+                    format!("{}; {} leads to it", chain(&error), by.shown(&self.walked.claims.digests)),
+                );
                 Ok(())
             }
         }
@@ -236,10 +250,11 @@ impl Walk<'_> {
         digest: Digest,
         children: impl Iterator<Item = (usize, &'c Descriptor)>,
     ) -> Result<(), CheckError> {
+        let index = self.walked.claims.digests.number(digest);
         self.depth += 1;
         for (entry, child) in children {
             if !self.is_left_out(child) {
-                self.visit(child, Referrer::Index { index: digest, entry })?;
+                self.visit(child, Referrer::Index { index, entry: count(entry) })?;
             }
         }
         self.depth -= 1;
@@ -297,23 +312,25 @@ impl Walk<'_> {
         if let Some(subject) = subject
             && !self.context.layout.is_absent(&subject.digest)
         {
+            let manifest = self.walked.claims.digests.number(manifest);
             self.claim(subject, Referrer::Subject { manifest });
         }
     }
 
     fn image(&mut self, digest: Digest, manifest: &ImageManifest) -> Result<(), CheckError> {
-        let is_new = self.walked.images.insert(digest);
+        let number = self.walked.claims.digests.number(digest);
+        let is_new = self.walked.images.insert(number);
         if !is_new && !self.is_stricter(manifest) {
             return Ok(());
         }
         let config = manifest.config();
         self.subject(manifest.subject(), digest);
-        self.claim(config, Referrer::Config { manifest: digest });
+        self.claim(config, Referrer::Config { manifest: number });
         for (layer, descriptor) in manifest.layers().iter().enumerate() {
             if self.is_left_at_its_urls(descriptor) {
                 self.walked.left_out_layers.insert(descriptor.digest);
             } else {
-                self.claim(descriptor, Referrer::Layer { manifest: digest, layer });
+                self.claim(descriptor, Referrer::Layer { manifest: number, layer: count(layer) });
             }
         }
         if !manifest.is_image() {
@@ -330,21 +347,25 @@ impl Walk<'_> {
         &mut self,
         config: Digest,
         manifest: Digest,
-    ) -> Result<Option<Rc<[Digest]>>, CheckError> {
-        if let Some(known) = self.diff_ids.get(&config) {
+    ) -> Result<Option<Rc<[Number]>>, CheckError> {
+        let number = self.walked.claims.digests.number(config);
+        if let Some(known) = self.diff_ids.get(&number) {
             return Ok(known.clone());
         }
         let diff_ids = match self.document(&config, CONFIG_CAP as u64, "image config")? {
             None => None,
             Some(raw) => match ImageConfig::parse(&raw) {
-                Ok(parsed) => Some(parsed.diff_ids.into()),
+                Ok(parsed) => {
+                    let digests = &mut self.walked.claims.digests;
+                    Some(parsed.diff_ids.into_iter().map(|diff_id| digests.number(diff_id)).collect())
+                }
                 Err(error) => {
                     self.bad_document(config, format!("{} (config of manifest {manifest})", chain(&error)));
                     None
                 }
             },
         };
-        self.diff_ids.insert(config, diff_ids.clone());
+        self.diff_ids.insert(number, diff_ids.clone());
         Ok(diff_ids)
     }
 
@@ -361,7 +382,7 @@ impl Walk<'_> {
             && self.context.layout.is_absent(&layer.digest)
     }
 
-    fn claim_diff_ids(&mut self, manifest_digest: Digest, manifest: &ImageManifest, diff_ids: &[Digest]) {
+    fn claim_diff_ids(&mut self, manifest_digest: Digest, manifest: &ImageManifest, diff_ids: &[Number]) {
         let layers = manifest.layers();
         let config = manifest.config().digest;
         if layers.len() != diff_ids.len() {
@@ -372,17 +393,20 @@ impl Walk<'_> {
             );
             self.bad_document(config, detail);
         }
+        let digests = &mut self.walked.claims.digests;
+        let (number, of) = (digests.number(config), digests.number(manifest_digest));
         for (layer, (descriptor, diff_id)) in layers.iter().zip(diff_ids).enumerate() {
             // The uncompressed bytes of an encrypted layer cannot be known, nor those of one that is not here.
             if !descriptor.media_type.is_encrypted() && !self.is_left_at_its_urls(descriptor) {
-                let claim = DiffIdClaim { diff_id: *diff_id, config, manifest: manifest_digest, layer };
-                self.walked.claims.entry(descriptor.digest).or_default().add_diff_id(claim);
+                let claim =
+                    DiffIdClaim { diff_id: *diff_id, config: number, manifest: of, layer: count(layer) };
+                self.walked.claims.of_mut(descriptor.digest).add_diff_id(claim);
             }
         }
     }
 
     fn claim(&mut self, descriptor: &Descriptor, by: Referrer) {
-        self.walked.claims.entry(descriptor.digest).or_default().add_size(descriptor.size, by);
+        self.walked.claims.of_mut(descriptor.digest).add_size(descriptor.size, by);
     }
 
     /// A document's bytes, if they hold. What is wrong with them otherwise is noted.
@@ -423,11 +447,11 @@ impl Walk<'_> {
             self.context.started(*digest, size);
         }
         match crate::verify::verify_bytes(&bytes, *digest) {
-            Ok(proof) => {
+            Ok(_) => {
                 if !is_known {
                     self.context.verified(*digest, size, None);
                 }
-                (Some(bytes), Verdict::Proven { size, diff_ids: Vec::new(), proofs: vec![proof] })
+                (Some(bytes), Verdict::Proven { size, diff_ids: Vec::new() })
             }
             Err(error) => {
                 let verdict = Verdict::wrong(&error, size);
@@ -446,6 +470,11 @@ impl Walk<'_> {
             detail,
         });
     }
+}
+
+/// The place of an entry or a layer.
+fn count(at: usize) -> u32 {
+    u32::try_from(at).expect("invariant: documents have their limits")
 }
 
 /// Whether a descriptor leads to a manifest or an index. One without a media type may, and its document says so. Schema 1

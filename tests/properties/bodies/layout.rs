@@ -92,8 +92,7 @@ fn check_edit(document: &mut IndexDocument, new: &NewEntry, extent: &Extent) {
     let (fields, before) = members(&document.to_bytes());
     let held = document.entries().to_vec();
     let holder = document.holder(new);
-    let (name, wanted) =
-        (new.descriptor.annotations.get(FULL_NAME), new.descriptor.annotations.get(REF_NAME));
+    let wanted = new.descriptor.annotations.get(REF_NAME);
     if let Err(error) = document.put(new, |_| extent.clone()) {
         assert_eq!(members(&document.to_bytes()), (fields, before), "a refused edit is none");
         assert_shown(&error.to_string());
@@ -114,6 +113,25 @@ fn check_edit(document: &mut IndexDocument, new: &NewEntry, extent: &Extent) {
     let is_it = |entry: &Entry| is_the_new(entry, &new.descriptor) && entry.ref_name() == named;
     let at = document.entries().iter().position(is_it).expect("it is there");
     check_new(&document.entries()[at], new, holder.is_some());
+    check_rest(held.iter().zip(&before), &after, at, new, holder.is_some());
+    if new.conflict != Conflict::Yield {
+        assert_eq!(document.holder(new), None);
+    }
+    let once = document.to_bytes();
+    document.put(new, |_| extent.clone()).expect("the same edit again");
+    assert_eq!(document.to_bytes(), once, "{new:?} again");
+}
+
+/// All but the new entry, which stands at `at`, is as it was, gave way to it, or lost just what it had to.
+fn check_rest<'a>(
+    held: impl Iterator<Item = (&'a Entry, &'a String)>,
+    after: &[String],
+    at: usize,
+    new: &NewEntry,
+    is_taken: bool,
+) {
+    let (name, wanted) =
+        (new.descriptor.annotations.get(FULL_NAME), new.descriptor.annotations.get(REF_NAME));
     let is_lost = |entry: &Entry| {
         let ours = entry.full_name().is_some() && entry.full_name() == name.map(String::as_str);
         let same = entry.full_name().is_none()
@@ -121,13 +139,13 @@ fn check_edit(document: &mut IndexDocument, new: &NewEntry, extent: &Extent) {
         ours || same
     };
     let mut rest = after.iter().enumerate().filter(|(index, _)| *index != at).map(|(_, raw)| raw).peekable();
-    for (entry, raw) in held.iter().zip(&before) {
+    for (entry, raw) in held {
         if rest.peek() == Some(&raw) {
             rest.next();
             continue;
         }
         let loses_name = new.conflict == Conflict::TakeOver
-            && holder.is_some()
+            && is_taken
             && entry.ref_name().is_some()
             && entry.ref_name() == wanted.map(String::as_str);
         if loses_name && rest.peek().is_some_and(|after| is_without_name(raw, after)) {
@@ -145,12 +163,6 @@ fn check_edit(document: &mut IndexDocument, new: &NewEntry, extent: &Extent) {
         assert!(is_lost(entry), "{raw} went for {new:?}");
     }
     assert_eq!(rest.next(), None, "something came that nobody put there");
-    if new.conflict != Conflict::Yield {
-        assert_eq!(document.holder(new), None);
-    }
-    let once = document.to_bytes();
-    document.put(new, |_| extent.clone()).expect("the same edit again");
-    assert_eq!(document.to_bytes(), once, "{new:?} again");
 }
 
 fn is_the_new(entry: &Entry, new: &Descriptor) -> bool {
