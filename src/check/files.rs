@@ -42,13 +42,10 @@ pub(super) fn list(root: &Path) -> Result<Files, LayoutError> {
             files.stray(path, "it is not a folder");
             continue;
         }
-        for hex in names(&blobs.join(&name))? {
-            let path = format!("{path}/{hex}");
-            match format!("{algorithm}:{hex}").parse::<Digest>() {
-                Ok(digest) => files.blobs.push(digest),
-                Err(_) => files.stray(path, "its name is no digest"),
-            }
-        }
+        each_name(&blobs.join(&name), |hex| match format!("{algorithm}:{hex}").parse::<Digest>() {
+            Ok(digest) => files.blobs.push(digest),
+            Err(_) => files.stray(format!("{path}/{hex}"), "its name is no digest"),
+        })?;
     }
     list_signatures(root, &mut files)?;
     Ok(files)
@@ -108,22 +105,24 @@ impl Files {
 
 /// The names in a folder, sorted; none when there is no such folder.
 fn names(folder: &Path) -> Result<Vec<String>, LayoutError> {
+    let mut names = Vec::new();
+    each_name(folder, |name| names.push(name))?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Looks at each name in a folder, in whichever order; at none when there is no such folder.
+fn each_name(folder: &Path, mut look: impl FnMut(String)) -> Result<(), LayoutError> {
+    let failed = |source| LayoutError::Io { operation: Operation::Read, path: folder.to_owned(), source };
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        Err(source) => {
-            return Err(LayoutError::Io { operation: Operation::Read, path: folder.to_owned(), source });
-        }
+        Err(error) => return Err(failed(error)),
     };
-    let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
-    let names = entries.map(|entry| entry.map(name)).collect::<Result<Vec<_>, _>>();
-    let mut names = names.map_err(|source| LayoutError::Io {
-        operation: Operation::Read,
-        path: folder.to_owned(),
-        source,
-    })?;
-    names.sort_unstable();
-    Ok(names)
+    for entry in entries {
+        look(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(())
 }

@@ -26,7 +26,7 @@ mod report;
 mod verdict;
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -40,8 +40,9 @@ pub use error::CheckError;
 pub(crate) use proofs::prove_blobs;
 pub use report::{Finding, FindingKind, LeftOut, Report};
 
+use digests::Digests;
 use prove::Task;
-use verdict::Verdict;
+use verdict::{Verdict, Verdicts};
 
 /// How many notes there are about what is no part of the layout: somebody's whole home folder may lie beside one.
 const MOST_STRAYS: usize = 1000;
@@ -66,23 +67,30 @@ pub fn check(layout: &Layout, options: &Options, reporter: &Arc<dyn Reporter>) -
 
 /// What earlier checks of a layout found of its blobs, so that a later one reads only what may have changed.
 #[derive(Debug, Default)]
-pub(crate) struct Known(BTreeMap<Digest, Verdict>);
+pub(crate) struct Known {
+    digests: Digests,
+    verdicts: Verdicts,
+}
 
 impl Known {
     /// Forgets a blob, which is read again then.
     pub(crate) fn forget(&mut self, digest: &Digest) {
-        self.0.remove(digest);
+        self.take(digest);
+    }
+
+    fn take(&mut self, digest: &Digest) -> Option<Verdict> {
+        self.verdicts.take(self.digests.find(digest)?)
     }
 
     /// What is known of a blob, where that is all that `algorithms` of its diff ID ask for.
     fn verdict(&mut self, digest: &Digest, algorithms: &BTreeSet<Algorithm>) -> Option<Verdict> {
-        let is_enough = match self.0.get(digest)? {
+        let is_enough = match self.verdicts.get(self.digests.find(digest)?)? {
             Verdict::Proven { diff_ids, .. } => {
                 algorithms.iter().all(|one| verdict::of(diff_ids, *one).is_some())
             }
             Verdict::Wrong { .. } | Verdict::Missing { .. } => true,
         };
-        if is_enough { self.0.remove(digest) } else { None }
+        if is_enough { self.take(digest) } else { None }
     }
 }
 
@@ -102,7 +110,7 @@ pub(crate) fn check_but(
     let strays = files.strays;
     let mut all = files.blobs;
     all.extend(walked.claims.blobs());
-    all.retain(|digest| !walked.verdicts.contains_key(digest));
+    all.retain(|digest| walked.verdict(digest).is_none());
     all.sort_unstable();
     all.dedup();
     let mut tasks = Vec::with_capacity(all.len());
@@ -110,7 +118,7 @@ pub(crate) fn check_but(
         let claims = walked.claims.of(&digest);
         let algorithms = claims.map(|claims| claims.algorithms(&walked.claims.digests)).unwrap_or_default();
         if let Some(verdict) = known.verdict(&digest, &algorithms) {
-            walked.verdicts.insert(digest, verdict);
+            walked.judge(digest, verdict);
             continue;
         }
         let size = fs::symlink_metadata(layout.blob_path(&digest)).map_or(0, |metadata| metadata.len());
@@ -118,16 +126,19 @@ pub(crate) fn check_but(
     }
     let threads =
         options.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    walked.verdicts.extend(prove::prove(&context, tasks, threads, None)?);
+    for (digest, verdict) in prove::prove(&context, tasks, threads, None)? {
+        walked.judge(digest, verdict);
+    }
     let report = conclude(layout, &mut walked, strays);
-    Ok((report, Known(walked.verdicts)))
+    Ok((report, Known { digests: walked.claims.digests, verdicts: walked.verdicts }))
 }
 
 fn conclude(layout: &Layout, walked: &mut walk::Walked, strays: Vec<Finding>) -> Report {
     let mut findings = std::mem::take(&mut walked.findings);
     findings.extend(strays);
     let (mut blobs, mut bytes) = (0, 0);
-    for (digest, verdict) in &walked.verdicts {
+    for (number, digest) in walked.claims.digests.iter() {
+        let Some(verdict) = walked.verdicts.get(number) else { continue };
         if let Verdict::Proven { size, .. } = verdict {
             blobs += 1;
             bytes += size;

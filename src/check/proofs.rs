@@ -35,7 +35,9 @@ pub(crate) fn prove_blobs(
     let threads =
         options.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let proven = Mutex::default();
-    for (digest, verdict) in prove(&context, blobs.iter().map(task).collect(), threads, Some(&proven))? {
+    let mut verdicts = prove(&context, blobs.iter().map(task).collect(), threads, Some(&proven))?;
+    verdicts.sort_unstable_by_key(|(digest, _)| *digest);
+    for (digest, verdict) in verdicts {
         let reason = match verdict {
             Verdict::Proven { diff_ids, .. } => {
                 let failed = diff_ids.into_iter().find_map(|(_, diff_id)| diff_id.err());

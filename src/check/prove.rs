@@ -4,7 +4,7 @@
 //! The largest come first, so that no core ends up alone with a large one. Memory is a few buffers a thread, and the
 //! windows of zstd decoders come out of one budget.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -44,7 +44,7 @@ pub(super) fn prove(
     mut tasks: Vec<Task>,
     threads: usize,
     proofs: Option<&Mutex<Vec<ProvenBlob>>>,
-) -> Result<BTreeMap<Digest, Verdict>, CheckError> {
+) -> Result<Vec<(Digest, Verdict)>, CheckError> {
     tasks.sort_by_key(|task| (std::cmp::Reverse(task.size), task.digest));
     let total = tasks.iter().fold(0_u64, |total, task| total.saturating_add(task.size));
     if !tasks.is_empty() {
@@ -59,7 +59,7 @@ pub(super) fn prove(
         is_over: AtomicBool::new(false),
         windows: WindowBudget::new(WINDOWS),
         proofs,
-        outcome: Mutex::new(Ok(BTreeMap::new())),
+        outcome: Mutex::new(Ok(Vec::new())),
     };
     let died = std::thread::scope(|scope| {
         let start = |number: usize| {
@@ -89,7 +89,7 @@ struct Shared<'a> {
     is_over: AtomicBool,
     windows: WindowBudget,
     proofs: Option<&'a Mutex<Vec<ProvenBlob>>>,
-    outcome: Mutex<Result<BTreeMap<Digest, Verdict>, CheckError>>,
+    outcome: Mutex<Result<Vec<(Digest, Verdict)>, CheckError>>,
 }
 
 impl Shared<'_> {
@@ -102,7 +102,7 @@ impl Shared<'_> {
             let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
             match (&mut *outcome, verdict) {
                 (Ok(verdicts), Ok(verdict)) => {
-                    verdicts.insert(task.digest, verdict);
+                    verdicts.push((task.digest, verdict));
                 }
                 (Ok(_), Err(error)) => {
                     self.is_over.store(true, Ordering::Relaxed);

@@ -4,7 +4,7 @@ use std::io;
 
 use super::blob::path_of;
 use super::claims::{AllClaims, Claims, DiffIdClaim};
-use super::digests::Digests;
+use super::digests::{Digests, Number};
 use super::report::{Finding, FindingKind};
 use crate::digest::{Algorithm, Digest};
 use crate::verify::VerifyError;
@@ -22,6 +22,28 @@ pub(super) enum Verdict {
     Wrong { size: u64, reason: String },
     /// There is no content that could be read.
     Missing { reason: String },
+}
+
+/// What is known of blobs, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Verdicts(Vec<Option<Verdict>>);
+
+impl Verdicts {
+    pub(super) fn get(&self, number: Number) -> Option<&Verdict> {
+        self.0.get(usize::try_from(number).ok()?)?.as_ref()
+    }
+
+    pub(super) fn take(&mut self, number: Number) -> Option<Verdict> {
+        self.0.get_mut(usize::try_from(number).ok()?)?.take()
+    }
+
+    pub(super) fn set(&mut self, number: Number, verdict: Verdict) {
+        let at = usize::try_from(number).unwrap_or(usize::MAX);
+        if self.0.len() <= at {
+            self.0.resize_with(at + 1, || None);
+        }
+        self.0[at] = Some(verdict);
+    }
 }
 
 impl Verdict {

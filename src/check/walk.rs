@@ -5,7 +5,7 @@
 //! that they claim. What one entry of `index.json` taught about an index is kept for the next, which may excuse other
 //! absences. Depth and width have the limits of [`nesting`](crate::manifest::nesting).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::Read;
 use std::rc::Rc;
 
@@ -17,7 +17,7 @@ use super::claims::{AllClaims, DiffIdClaim, Referrer};
 use super::digests::Number;
 use super::error::CheckError;
 use super::report::{Finding, FindingKind};
-use super::verdict::Verdict;
+use super::verdict::{Verdict, Verdicts};
 use crate::digest::Digest;
 use crate::layout::index::{Entry, FOREIGN_LAYERS, IndexDocument, PLATFORMS, SKIPPED};
 use crate::layout::{Absence, LayoutError, Operation, Surveys};
@@ -32,7 +32,7 @@ use crate::text::printable;
 pub(super) struct Walked {
     pub(super) claims: AllClaims,
     /// What is known of the documents that were read.
-    pub(super) verdicts: BTreeMap<Digest, Verdict>,
+    pub(super) verdicts: Verdicts,
     pub(super) findings: Vec<Finding>,
     pub(super) images: HashSet<Number>,
     /// The manifests, and the indexes, that are not there by choice as far as one entry of `index.json` goes.
@@ -41,6 +41,19 @@ pub(super) struct Walked {
     pub(super) left_out_layers: BTreeSet<Digest>,
     /// Whether a document could not be followed, so that blobs may seem unreferenced that are not.
     pub(super) is_partial: bool,
+}
+
+impl Walked {
+    /// What is known of a blob.
+    pub(super) fn verdict(&self, digest: &Digest) -> Option<&Verdict> {
+        self.verdicts.get(self.claims.digests.find(digest)?)
+    }
+
+    /// From now on this is known of a blob.
+    pub(super) fn judge(&mut self, digest: Digest, verdict: Verdict) {
+        let number = self.claims.digests.number(digest);
+        self.verdicts.set(number, verdict);
+    }
 }
 
 /// Walks from every entry of `index`.
@@ -411,7 +424,7 @@ impl Walk<'_> {
 
     /// A document's bytes, if they hold. What is wrong with them otherwise is noted.
     fn document(&mut self, digest: &Digest, cap: u64, what: &str) -> Result<Option<Vec<u8>>, CheckError> {
-        let is_known = match self.walked.verdicts.get(digest) {
+        let is_known = match self.walked.verdict(digest) {
             None => false,
             Some(Verdict::Proven { .. }) => true,
             Some(_) => return Ok(None),
@@ -437,7 +450,7 @@ impl Walk<'_> {
             }
         };
         self.walked.is_partial |= bytes.is_none();
-        self.walked.verdicts.insert(*digest, verdict);
+        self.walked.judge(*digest, verdict);
         Ok(bytes)
     }
 
