@@ -224,7 +224,7 @@ impl<'a> Group<'a> {
 
     /// Whether what was seen of the layout still counts for a request.
     fn counts(&self, standing: &Standing, request: &Request) -> bool {
-        let is_new = standing.at > self.named && standing.at.elapsed() < APART;
+        let is_new = standing.at > self.named && standing.counts();
         is_new && *standing.layout.root() == *request.layout
     }
 }

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::belonging::Referrers;
@@ -34,6 +36,9 @@ pub(super) enum Resolution {
     Resolved(Box<Resolved>),
 }
 
+/// How long what was seen of a layout counts. Of thousands of images each would read all that the layout names, otherwise.
+const SEEN: Duration = Duration::from_millis(100);
+
 /// A layout with what it names.
 #[derive(Debug, Clone)]
 pub(super) struct Standing {
@@ -41,6 +46,13 @@ pub(super) struct Standing {
     pub(super) index: Arc<IndexDocument>,
     /// When it was looked at.
     pub(super) at: Instant,
+}
+
+impl Standing {
+    /// Whether it was looked at a moment ago.
+    pub(super) fn counts(&self) -> bool {
+        self.at.elapsed() < SEEN
+    }
 }
 
 /// What stands at the request's folder; `known` where that is known.
@@ -133,8 +145,12 @@ async fn up_to_date(
 ) -> Result<Option<Resolution>, FetchError> {
     let Some(standing) = standing.filter(|_| request.existing == Present::Trust) else { return Ok(None) };
     // Asking the registry may have taken its time. What did not change is not taken apart again.
-    let layout = standing.layout.clone();
-    let index = blocking(move || layout.index()).await?;
+    let index = if standing.counts() {
+        Arc::clone(&standing.index)
+    } else {
+        let layout = standing.layout.clone();
+        blocking(move || layout.index()).await?
+    };
     // With a second holder of the short name other tools may find that one. The long way says so, or takes the name over.
     if commit::ref_name(request).is_some_and(|name| index.is_ambiguous(&name)) {
         return Ok(None);

@@ -454,7 +454,9 @@ fn read_capped(path: &Path, cap: usize) -> Result<Option<Vec<u8>>, LayoutError> 
         }
         Err(error) => return Err(error),
     };
-    let mut bytes = Vec::new();
+    // In one piece from the beginning: what grows leaves pieces behind.
+    let length = file.metadata().map_or(0, |metadata| metadata.len()).min(cap as u64);
+    let mut bytes = Vec::with_capacity(usize::try_from(length).map_or(0, |length| length + 1));
     file.take(cap as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| LayoutError::unreadable(path, error.to_string()))?;

@@ -71,7 +71,11 @@ impl IndexDocument {
 
     /// The text, with a line end.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec(self).expect("invariant: raw JSON serialises");
+        // In one piece from the beginning, with commas and brackets: what grows leaves pieces behind.
+        let entries: usize = self.entries.iter().map(|entry| entry.json().len() + 1).sum();
+        let fields: usize = self.fields.iter().map(|(key, value)| key.len() + value.get().len() + 16).sum();
+        let mut bytes = Vec::with_capacity(entries + fields + 16);
+        serde_json::to_writer(&mut bytes, self).expect("invariant: raw JSON serialises");
         bytes.push(b'\n');
         bytes
     }
