@@ -3,7 +3,6 @@
 //! One question to the registry at the most, and none for a digest of which everything is there.
 
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use tokio::time::Instant;
