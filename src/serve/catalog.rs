@@ -224,7 +224,10 @@ fn place(entry: &Entry, folder: &str, is_only: bool) -> ((String, String), Optio
         ((repository.host().to_owned(), repository.path().to_owned()), tag)
     };
     if let Some(reference) = entry.full_name().and_then(|name| name.parse().ok()) {
-        return of_reference(&reference);
+        let (repository, tag) = of_reference(&reference);
+        // What has a digest in its full name may have got a short one all the same.
+        let short = || entry.ref_name()?.parse::<Tag>().ok().map(|tag| tag.as_str().to_owned());
+        return (repository, tag.or_else(short));
     }
     let here = (String::new(), folder.to_owned());
     match entry.ref_name() {
@@ -292,6 +295,7 @@ mod tests {
     /// Names of every kind of entry.
     #[test]
     fn every_entry_has_its_repository() {
+        let by_digest = format!("quay.io/org/app@{}", Digest::sha256(b"g"));
         let entries = [
             entry("a", MANIFEST, &[(FULL, "docker.io/library/alpine:3.20"), (SHORT, "3.20")]),
             entry("b", MANIFEST, &[(SHORT, "1.0")]),
@@ -299,12 +303,20 @@ mod tests {
             entry("d", MANIFEST, &[(SHORT, "no: name")]),
             entry("e", MANIFEST, &[]),
             entry("f", MANIFEST, &[(FULL, "Not A Name"), (SHORT, "2.0")]),
+            entry("g", MANIFEST, &[(FULL, &by_digest), (SHORT, "good")]),
+            entry("h", MANIFEST, &[(FULL, &by_digest)]),
             json!({"no": "descriptor"}),
         ];
         let catalog = catalog(&entries, "/nowhere/My Layout");
         assert_eq!(
             catalog.names(),
-            ["my-layout:1.0", "my-layout:2.0", "docker.io/library/alpine:3.20", "quay.io/org/app:2"]
+            [
+                "my-layout:1.0",
+                "my-layout:2.0",
+                "docker.io/library/alpine:3.20",
+                "quay.io/org/app:2",
+                "quay.io/org/app:good"
+            ]
         );
         assert_eq!(catalog.repository("my-layout", None).unwrap().entries.len(), 4);
     }
