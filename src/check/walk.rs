@@ -64,6 +64,7 @@ pub(super) fn walk(context: &Context<'_>, index: &IndexDocument) -> Result<Walke
         surveys: Surveys::new(context.layout),
         visited: HashMap::new(),
         diff_ids: HashMap::new(),
+        claimed: HashSet::new(),
         types: IndexSet::new(),
         depth: 0,
         nesting: Nesting::default(),
@@ -83,7 +84,9 @@ struct Walk<'a> {
     /// The documents that were met.
     visited: HashMap<Met, Visited>,
     /// What configs claim, which many manifests may share.
-    diff_ids: HashMap<Number, Option<Rc<[Number]>>>,
+    diff_ids: HashMap<Number, Option<Rc<[Digest]>>>,
+    /// The entries of indexes that were counted: an index may be gone through again and again.
+    claimed: HashSet<(Number, u32)>,
     /// The media types that were met: nearly always two or three.
     types: IndexSet<String>,
     /// How many indexes there are from the entry of `index.json` down to where the walk is.
@@ -360,7 +363,7 @@ impl Walk<'_> {
         &mut self,
         config: Digest,
         manifest: Digest,
-    ) -> Result<Option<Rc<[Number]>>, CheckError> {
+    ) -> Result<Option<Rc<[Digest]>>, CheckError> {
         let number = self.walked.claims.digests.number(config);
         if let Some(known) = self.diff_ids.get(&number) {
             return Ok(known.clone());
@@ -368,10 +371,7 @@ impl Walk<'_> {
         let diff_ids = match self.document(&config, CONFIG_CAP as u64, "image config")? {
             None => None,
             Some(raw) => match ImageConfig::parse(&raw) {
-                Ok(parsed) => {
-                    let digests = &mut self.walked.claims.digests;
-                    Some(parsed.diff_ids.into_iter().map(|diff_id| digests.number(diff_id)).collect())
-                }
+                Ok(parsed) => Some(parsed.diff_ids.into()),
                 Err(error) => {
                     self.bad_document(config, format!("{} (config of manifest {manifest})", chain(&error)));
                     None
@@ -395,7 +395,7 @@ impl Walk<'_> {
             && self.context.layout.is_absent(&layer.digest)
     }
 
-    fn claim_diff_ids(&mut self, manifest_digest: Digest, manifest: &ImageManifest, diff_ids: &[Number]) {
+    fn claim_diff_ids(&mut self, manifest_digest: Digest, manifest: &ImageManifest, diff_ids: &[Digest]) {
         let layers = manifest.layers();
         let config = manifest.config().digest;
         if layers.len() != diff_ids.len() {
@@ -411,14 +411,23 @@ impl Walk<'_> {
         for (layer, (descriptor, diff_id)) in layers.iter().zip(diff_ids).enumerate() {
             // The uncompressed bytes of an encrypted layer cannot be known, nor those of one that is not here.
             if !descriptor.media_type.is_encrypted() && !self.is_left_at_its_urls(descriptor) {
-                let claim =
-                    DiffIdClaim { diff_id: *diff_id, config: number, manifest: of, layer: count(layer) };
+                let claim = DiffIdClaim {
+                    diff_id: self.walked.claims.digests.number(*diff_id),
+                    config: number,
+                    manifest: of,
+                    layer: count(layer),
+                };
                 self.walked.claims.of_mut(descriptor.digest).add_diff_id(claim);
             }
         }
     }
 
     fn claim(&mut self, descriptor: &Descriptor, by: Referrer) {
+        if let Referrer::Index { index, entry } = by
+            && !self.claimed.insert((index, entry))
+        {
+            return;
+        }
         self.walked.claims.of_mut(descriptor.digest).add_size(descriptor.size, by);
     }
 

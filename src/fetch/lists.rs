@@ -14,10 +14,11 @@ use super::error::FetchError;
 use super::plan;
 use super::select::{IndexPart, TakenIndex};
 use crate::digest::{Algorithm, Digest};
-use crate::layout::index::{FULL_NAME, IndexDocument, NewEntry};
+use crate::layout::index::{FULL_NAME, IndexDocument, NewEntry, REF_NAME};
 use crate::layout::{Layout, LayoutError};
 use crate::manifest::{Descriptor, ImageIndex, MANIFEST_CAP, Manifest, MediaType};
 use crate::progress::{Event, Reporter};
+use crate::text::printable;
 use crate::verify::{ImageError, Proven, ProvenBlob, ProvenImage};
 
 /// How many times the lists are made anew. Each time another process has named one, so that somebody gets on.
@@ -87,8 +88,9 @@ pub(super) fn name(
                 tracing::debug!("another process has named a list of referrers; making it anew");
             }
             done => {
-                for (at, is_change) in whose.into_iter().zip(done?) {
-                    changed[at] |= is_change;
+                for ((at, put), (entry, _)) in whose.into_iter().zip(done?).zip(entries) {
+                    changed[at] |= put.is_change;
+                    tell_gone(&put.gone, entry, reporter);
                 }
                 tell_bare(&bare, reporter);
                 return Ok(changed);
@@ -105,6 +107,18 @@ fn numbered<'a, T: 'a>(
 ) -> impl Iterator<Item = (usize, &'a T)> {
     let parts = move |(at, fetch): (usize, &&'a ToName)| part(fetch).iter().map(move |one| (at, one));
     fetches.iter().enumerate().flat_map(parts)
+}
+
+fn tell_gone(names: &[String], entry: &NewEntry, reporter: &Arc<dyn Reporter>) {
+    let name = |key: &str| entry.descriptor.annotations.get(key).map(|name| printable(name));
+    for gone in names {
+        let full = name(FULL_NAME).unwrap_or_default();
+        let now = name(REF_NAME)
+            .map_or_else(|| "it has none now".to_owned(), |name| format!("it is \"{name}\" now"));
+        let message =
+            format!("{full} no longer has the short name \"{}\" in the layout: {now}", printable(gone));
+        reporter.report(Event::Warning { message });
+    }
 }
 
 fn tell_bare(subjects: &[Digest], reporter: &Arc<dyn Reporter>) {

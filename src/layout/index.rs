@@ -37,9 +37,12 @@ pub const PROVEN: &str = "io.ocipull.proven";
 pub const SOURCE_TYPE: &str = "io.ocipull.source.media-type";
 /// Says `skipped` where layers that live at other URLs were left there.
 pub const FOREIGN_LAYERS: &str = "io.ocipull.foreign-layers";
-/// The [`REF_NAME`] that ocipull gave the entry. Where they differ, another tool gave it that name: `umoci tag` and `oras tag`
-/// copy an entry with all that it says.
+/// The [`REF_NAME`] that ocipull gave the entry, empty for none. Where they differ, another tool gave it that name: `umoci tag` and
+/// `oras tag` copy an entry with all that it says.
 pub const GIVEN_NAME: &str = "io.ocipull.ref-name";
+/// The digest that ocipull gave the entry. Where it has another, another tool changed the image: `umoci config` and `umoci repack`
+/// keep all that an entry says, and its full name is not that image's.
+pub const GIVEN_DIGEST: &str = "io.ocipull.digest";
 /// What [`DIFF_IDS`] and [`FOREIGN_LAYERS`] say.
 pub(crate) const SKIPPED: &str = "skipped";
 /// The platform that was asked for, where the one that was taken is another (a fallback).
@@ -97,6 +100,15 @@ pub enum Extent {
     Whole,
     /// Manifests for these platforms.
     Platforms(Vec<Platform>),
+}
+
+/// What came of putting an entry into the index.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Put {
+    /// Whether that changed anything.
+    pub is_change: bool,
+    /// The short names that entries had which gave way, and that are no more.
+    pub gone: Vec<String>,
 }
 
 /// What to do when another image has the ref.name.
@@ -162,14 +174,15 @@ impl IndexDocument {
         meant.len() > 1
     }
 
-    /// Names an image: replaces the entry of the same full name and platform and those that it covers, or adds one. What
-    /// another tool gave a name of its own stays; where it has other content than the new one, its full name says so from now on.
+    /// Names an image: replaces the entry of the same full name and platform and those that it covers, or adds one. Where one
+    /// of several of the same has the name already, the others keep theirs, for the new content. What another tool gave a name
+    /// of its own stays as it is; where it has other content than the new one, its full name says so from now on.
     /// A sparse index that was there keeps counting what was taken of it before; `extent` is asked what the layout has
-    /// of one whose entry does not say that. Says whether that changed anything.
+    /// of one whose entry does not say that.
     ///
     /// # Errors
     /// [`PutError`]; nothing has changed then.
-    pub fn put(&mut self, new: &NewEntry, extent: impl Fn(&Descriptor) -> Extent) -> Result<bool, PutError> {
+    pub fn put(&mut self, new: &NewEntry, extent: impl Fn(&Descriptor) -> Extent) -> Result<Put, PutError> {
         let mut new = new.clone();
         let mut released = Vec::new();
         if let Some(holder) = self.holder(&new) {
@@ -179,30 +192,65 @@ impl IndexDocument {
                 Conflict::Yield => drop(new.descriptor.annotations.remove(REF_NAME)),
             }
         }
-        if let Some(name) = new.annotation(REF_NAME).map(str::to_owned) {
-            new.descriptor.annotations.insert(GIVEN_NAME.to_owned(), name);
-        }
-        let changed = [released, self.pinned(&new)?].concat();
-        let same: BTreeSet<usize> =
+        let name = new.annotation(REF_NAME).map(str::to_owned);
+        let mut pinned = self.pinned(&new)?;
+        pinned.retain(|(at, _)| released.iter().all(|(released, _)| released != at));
+        let mut changed = [released, pinned].concat();
+        let mut same: Vec<usize> =
             (0..self.entries.len()).filter(|at| self.entries[*at].gives_way_to(&new)).collect();
         // The first one last: its order stays.
         for at in same.iter().rev() {
             keep_counting(&self.entries[*at], &mut new.descriptor, &extent);
         }
-        let held = same.first().map_or("{}", |first| self.entries[*first].json());
-        let entry = Entry::of_text(edit::laid_over(held, &new.descriptor, is_ours).map_err(PutError::Entry)?);
-        let is_as_before = changed.is_empty() && same.len() == 1 && entry.json() == held;
+        let has_name = |at: &usize| self.entries[*at].ref_name() == name.as_deref();
+        let is_one = |at: &usize| self.entries[*at].is_same_as(&new.descriptor);
+        let followers: Vec<usize> = if same.iter().any(|at| has_name(at) && is_one(at)) {
+            same.extract_if(.., |at| !has_name(at) && is_one(at) && self.entries[*at].ref_name().is_some())
+                .collect()
+        } else {
+            Vec::new()
+        };
+        for at in followers {
+            let entry = self.laid_over(Some(at), &new.descriptor, self.entries[at].ref_name())?;
+            if entry.json() != self.entries[at].json() {
+                changed.push((at, entry));
+            }
+        }
+        let entry = self.laid_over(same.first().copied(), &new.descriptor, name.as_deref())?;
+        let gone = same.iter().filter(|at| !has_name(at)).filter_map(|at| self.entries[*at].ref_name());
+        let mut put = Put { is_change: true, gone: gone.map(str::to_owned).collect() };
+        let first = same.first().copied();
+        if let (Some(first), 1, true) = (first, same.len(), changed.is_empty()) {
+            put.is_change = entry.json() != self.entries[first].json();
+        }
         for (at, entry) in changed {
             self.entries[at] = entry;
         }
-        let Some(first) = same.first() else {
-            self.entries.push(entry);
-            return Ok(true);
-        };
-        self.entries[*first] = entry;
-        let mut at = 0..;
-        self.entries.retain(|_| at.next().is_none_or(|at| at == *first || !same.contains(&at)));
-        Ok(!is_as_before)
+        match first {
+            None => self.entries.push(entry),
+            Some(first) => {
+                self.entries[first] = entry;
+                let mut at = 0..;
+                self.entries.retain(|_| at.next().is_none_or(|at| at == first || !same.contains(&at)));
+            }
+        }
+        Ok(put)
+    }
+
+    /// What an entry says of the image under a short name, over what the one at a place says.
+    fn laid_over(&self, at: Option<usize>, new: &Descriptor, name: Option<&str>) -> Result<Entry, PutError> {
+        let mut new = new.clone();
+        let digest = new.digest.to_string();
+        let names =
+            [(REF_NAME, name), (GIVEN_NAME, Some(name.unwrap_or_default())), (GIVEN_DIGEST, Some(&digest))];
+        for (key, text) in names {
+            match text {
+                Some(text) => new.annotations.insert(key.to_owned(), text.to_owned()),
+                None => new.annotations.remove(key),
+            };
+        }
+        let held = at.map_or("{}", |at| self.entries[at].json());
+        Ok(Entry::of_text(edit::laid_over(held, &new, is_ours).map_err(PutError::Entry)?))
     }
 
     /// Lets an entry name what its image was converted to, and says whether the entry is still there as it was read.
@@ -213,11 +261,15 @@ impl IndexDocument {
     /// # Errors
     /// [`ManifestError`] when the entry is no descriptor.
     pub fn replace(&mut self, old: &Entry, new: &Descriptor) -> Result<bool, ManifestError> {
-        let source = old.descriptor()?.digest.to_string();
+        let held = old.descriptor()?;
+        let source = held.digest.to_string();
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.json() == old.json()) else {
             return Ok(false);
         };
-        let json = relabelled(entry.json(), new, (SOURCE_DIGEST, &source))?;
+        let mut json = relabelled(entry.json(), new, (SOURCE_DIGEST, &source))?;
+        if held.annotations.get(GIVEN_DIGEST) == Some(&source) {
+            json = edit::annotated(&json, &[(GIVEN_DIGEST, Some(&new.digest.to_string()))])?;
+        }
         *entry = Entry::of_text(json);
         Ok(true)
     }
@@ -228,21 +280,27 @@ impl IndexDocument {
         let others = self.entries.iter().enumerate();
         let others = others.filter(|(_, entry)| entry.ref_name() == wanted && !entry.gives_way_to(new));
         let without = |(at, entry): (usize, &Entry)| {
-            let json = edit::annotated(entry.json(), &[(REF_NAME, None), (GIVEN_NAME, None)])
-                .map_err(PutError::Entry)?;
+            let mut changes = vec![(REF_NAME, None)];
+            changes.extend(entry.is_named_by_us().then_some((GIVEN_NAME, Some(""))));
+            changes.extend(entry.usurps(new).then_some((FULL_NAME, None)));
+            let json = edit::annotated(entry.json(), &changes).map_err(PutError::Entry)?;
             Ok((at, Entry::of_text(json)))
         };
         others.map(without).collect()
     }
 
-    /// The entries with names of their own whose full name will stand for other content, with their digests in it.
+    /// The entries whose full name will not be theirs: those with names of their own and other content get a digest in it, and those
+    /// that another tool changed lose it.
     fn pinned(&self, new: &NewEntry) -> Result<Vec<(usize, Entry)>, PutError> {
         let mut pinned = Vec::new();
-        for (at, entry) in self.entries.iter().enumerate().filter(|(_, entry)| entry.outlives(new)) {
-            if let Some(name) = entry.name_by_digest() {
-                let json = edit::annotated(entry.json(), &[(FULL_NAME, Some(&name))]);
-                pinned.push((at, Entry::of_text(json.map_err(PutError::Entry)?)));
-            }
+        for (at, entry) in self.entries.iter().enumerate() {
+            let name = match () {
+                () if entry.outlives(new) => entry.name_by_digest(),
+                () if entry.usurps(new) => None,
+                () => continue,
+            };
+            let json = edit::annotated(entry.json(), &[(FULL_NAME, name.as_deref())]);
+            pinned.push((at, Entry::of_text(json.map_err(PutError::Entry)?)));
         }
         Ok(pinned)
     }

@@ -73,7 +73,13 @@ impl Journal {
             Some(file) => file,
             // Small and whole: its commit is next.
             None if *range == (0..self.size) => return Ok(()),
-            none => none.insert(open_file(&self.path, &self.digest, self.size)?.0),
+            none => {
+                let (file, _) = open_file(&self.path, &self.digest, self.size)?;
+                let file = none.insert(file);
+                // There was none when the blob was staged: what may be there is no word about these bytes.
+                self.start_over(file)?;
+                file
+            }
         };
         let mut line = String::new();
         push_line(&mut line, &format!("have {} {}", range.start, range.end));
@@ -85,7 +91,15 @@ impl Journal {
     /// Forgets everything: the blob starts from zero.
     pub(crate) fn clear(&self) -> Result<(), LayoutError> {
         let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(file) = &mut *held else { return Ok(()) };
+        held.as_mut().map_or(Ok(()), |file| self.start_over(file))
+    }
+
+    /// Whether there is nothing to note of these bytes, or somewhere to note it: the file need not be made for it.
+    pub(crate) fn takes(&self, range: &Range<u64>) -> bool {
+        *range == (0..self.size) || self.file.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn start_over(&self, file: &mut File) -> Result<(), LayoutError> {
         let lines = beginning(&self.digest, self.size);
         let bytes = lines.as_bytes();
         fail_point!(Truncate, &self.path, file.set_len(0))
@@ -240,6 +254,14 @@ mod tests {
         journal.clear().unwrap();
         journal.note(&(0..SIZE)).unwrap();
         assert_eq!(read(&path, &blob(), SIZE).have, Intervals::prefix(SIZE));
+        // Begun late, it is no other's: what stands there by then is somebody else's.
+        let path = folder.path().join("other");
+        let (journal, _) = Journal::open(&path, &blob(), SIZE).unwrap();
+        std::fs::write(&path, written()).unwrap();
+        assert!(!journal.takes(&(200..300)));
+        journal.note(&(200..300)).unwrap();
+        assert_eq!(ranges(&read(&path, &blob(), SIZE)), std::slice::from_ref(&(200..300)));
+        assert!(journal.takes(&(300..400)));
         let (path, size) = (folder.path().join("larger"), SMALL + 1);
         let _journal = Journal::open(&path, &blob(), size).unwrap();
         assert_eq!(read(&path, &blob(), size).owner, Some(std::process::id()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::index::{self, IndexDocument, NewEntry, PutError};
+use super::index::{self, IndexDocument, NewEntry, Put, PutError};
 use super::{Layout, LayoutError, atomic, recent};
 use crate::digest::Digest;
 use crate::verify::Proven;
@@ -22,11 +22,11 @@ impl Layout {
         waiting: &mut dyn FnMut(&str),
     ) -> Result<bool, LayoutError> {
         let named: Vec<&(NewEntry, Proven)> = named.iter().collect();
-        Ok(self.name_if(&named, &|_| true, waiting)?.contains(&true))
+        Ok(self.name_if(&named, &|_| true, waiting)?.iter().any(|put| put.is_change))
     }
 
     /// As [`Layout::name`], where `holds` says of the `index.json` that is about to be edited, which no other process
-    /// edits meanwhile, that it is still the one for which `named` was made. Says of each whether it changed anything.
+    /// edits meanwhile, that it is still the one for which `named` was made. Says what came of each.
     ///
     /// # Errors
     /// As [`Layout::name`]; [`LayoutError::EntryChanged`] when it is not.
@@ -35,7 +35,7 @@ impl Layout {
         named: &[&(NewEntry, Proven)],
         holds: &dyn Fn(&IndexDocument) -> bool,
         waiting: &mut dyn FnMut(&str),
-    ) -> Result<Vec<bool>, LayoutError> {
+    ) -> Result<Vec<Put>, LayoutError> {
         let lock = self.lock(waiting)?;
         // First, so that the looks at what is there come as late as they can.
         self.sync_blobs()?;
@@ -56,22 +56,22 @@ impl Layout {
         if !holds(&index) {
             return Err(LayoutError::EntryChanged { path: self.root.to_path_buf() });
         }
-        let mut changes = Vec::with_capacity(named.len());
+        let mut all = Vec::with_capacity(named.len());
         for (entry, _) in named {
-            let change = index.put(entry, |held| self.extent(held)).map_err(|error| match error {
+            let put = index.put(entry, |held| self.extent(held)).map_err(|error| match error {
                 PutError::Taken(holder) => self.name_taken(entry, holder),
                 PutError::Entry(error) => LayoutError::unreadable(&self.index_path(), format!("{error}")),
             })?;
-            changes.push(change);
+            all.push(put);
         }
-        if changes.contains(&true) || !self.index_path().exists() {
+        if all.iter().any(|put| put.is_change) || !self.index_path().exists() {
             let bytes = index.to_bytes();
             index.has_room(&bytes, &self.index_path())?;
             atomic::write_file(&self.index_path(), &self.staging_folder().join("new"), &bytes)?;
             recent::written(&bytes, index);
         }
         drop(lock);
-        Ok(changes)
+        Ok(all)
     }
 
     /// Whether this is a layout as it was when it was opened: it may have been removed since, and a name in what is left

@@ -206,6 +206,10 @@ impl StagedBlob {
     /// # Errors
     /// [`LayoutError::Io`].
     pub fn note(&self, range: &Range<u64>) -> Result<(), LayoutError> {
+        // Whoever removed the staged file may have let another process begin one, whose journal this would be.
+        if !self.journal.takes(range) && !atomic::is_still_at(&self.file, &self.path)? {
+            return Err(LayoutError::Vanished { path: self.path.clone() });
+        }
         self.journal.note(range)
     }
 

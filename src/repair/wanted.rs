@@ -91,7 +91,7 @@ pub(super) fn find(
             }
         }
         let is_list = || name.as_ref().and_then(Reference::tag).is_some_and(Tag::is_of_digest);
-        if remake::source(&descriptor).is_some() || is_list() {
+        if !entry.is_changed() && (remake::source(&descriptor).is_some() || is_list()) {
             search.found.made.push(Made { entry: descriptor, name, repository, bad: below });
         }
     }

@@ -171,14 +171,24 @@ impl Catalog {
         let folder = folder_name(root);
         let mut catalog = Self { repositories: BTreeMap::new() };
         let is_only = index.entries().len() == 1;
+        let mut others = Vec::new();
         for entry in index.entries() {
             let Ok(descriptor) = entry.descriptor() else { continue };
             let (key, tag) = place(entry, &folder, is_only);
+            let short = entry.ref_name().filter(|_| tag.is_none() || entry.is_named_by_others());
+            if let Some(short) = short.and_then(|name| name.parse::<Tag>().ok()) {
+                others.push((key.clone(), short.as_str().to_owned(), descriptor.clone()));
+            }
             let images = catalog.repositories.entry(key).or_default();
             images.entries.push(descriptor.clone());
             if let Some(tag) = tag {
                 images.by_tag.entry(tag).or_default().push(descriptor);
             }
+        }
+        // Short names beside a full one: where that has a digest and no tag, or where another tool gave them.
+        for (key, tag, descriptor) in others {
+            let images = catalog.repositories.entry(key).or_default();
+            images.by_tag.entry(tag).or_insert_with(|| vec![descriptor]);
         }
         for images in catalog.repositories.values_mut() {
             for (tag, descriptors) in std::mem::take(&mut images.by_tag) {
@@ -224,10 +234,7 @@ fn place(entry: &Entry, folder: &str, is_only: bool) -> ((String, String), Optio
         ((repository.host().to_owned(), repository.path().to_owned()), tag)
     };
     if let Some(reference) = entry.full_name().and_then(|name| name.parse().ok()) {
-        let (repository, tag) = of_reference(&reference);
-        // What has a digest in its full name may have got a short one all the same.
-        let short = || entry.ref_name()?.parse::<Tag>().ok().map(|tag| tag.as_str().to_owned());
-        return (repository, tag.or_else(short));
+        return of_reference(&reference);
     }
     let here = (String::new(), folder.to_owned());
     match entry.ref_name() {
@@ -319,6 +326,28 @@ mod tests {
             ]
         );
         assert_eq!(catalog.repository("my-layout", None).unwrap().entries.len(), 4);
+    }
+
+    /// A short name that another tool gave is a tag as well, but none that an image has by its full name.
+    #[test]
+    fn names_that_others_gave_are_tags_where_they_are_free() {
+        let given = "io.ocipull.ref-name";
+        let entries = [
+            entry(
+                "old",
+                MANIFEST,
+                &[(FULL, &format!("a.io/b@{}", Digest::sha256(b"old"))), (SHORT, "stable")],
+            ),
+            entry("new", MANIFEST, &[(FULL, "a.io/b:stable")]),
+            entry("new", MANIFEST, &[(FULL, "a.io/b:stable"), (SHORT, "good"), (given, "stable")]),
+            entry("new", MANIFEST, &[(FULL, "a.io/b:stable"), (SHORT, "short"), (given, "short")]),
+        ];
+        let catalog = catalog(&entries, "/nowhere/out");
+        let images = catalog.repository("b", Some("a.io")).unwrap();
+        assert_eq!(images.tags().collect::<Vec<_>>(), ["good", "stable"]);
+        for tag in ["good", "stable"] {
+            assert_eq!(images.tag(tag).unwrap().digest, Digest::sha256(b"new"), "{tag}");
+        }
     }
 
     /// The one image of a layout that names nothing is `latest`.

@@ -291,7 +291,8 @@ fn a_limit_on_files_is_no_network_error() {
     let registry = FaultRegistry::start();
     let pushed = registry.push(image().layer(random_from(7, 3 * MIB)));
     let context = TestContext::new();
-    let arguments = context.fetch(&registry, &pushed).arguments();
+    // One after the other: what lies beyond the limit must not fail before anything else came.
+    let arguments = context.fetch(&registry, &pushed).args(["--connections", "1"]).arguments();
     let limited = "trap '' XFSZ; ulimit -f 2048; exec \"$0\" \"$@\"";
     let run = context.program("/bin/sh").args(["-c", limited, env!("CARGO_BIN_EXE_ocipull")]).args(arguments);
     let outcome = run.fails_with(1);

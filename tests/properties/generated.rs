@@ -303,15 +303,18 @@ fn index_json() -> impl Strategy<Value = Vec<u8>> {
         0_usize..5,
         0_usize..5,
         0_usize..8,
+        0_u8..12,
         select(&["", r#","platform":{"architecture":"amd64","os":"linux"}"#][..]),
     );
-    let entry = entry.prop_map(|(content, name, short, given, platform)| {
+    let entry = entry.prop_map(|(content, name, short, given, given_content, platform)| {
         let full = ["docker.io/library/alpine:3.20", "docker.io/library/alpine:edge", "quay.io/team/app:1", "other:1"];
+        let given_digest = (given_content < 4).then(|| Digest::sha256(&[b'0' + given_content]).to_string());
         let annotation = |key: &str, text: Option<&&str>| text.map(|text| format!(r#""{key}":"{text}""#));
         let annotations = [
             annotation("io.containerd.image.name", full.get(name)),
             annotation("org.opencontainers.image.ref.name", ["3.20", "edge", "1", "x"].get(short)),
             annotation("io.ocipull.ref-name", ["3.20", "edge", "1", "x"].get(given)),
+            annotation("io.ocipull.digest", given_digest.as_deref().as_ref()),
             Some(r#""foreign": "\u00e9""#.to_owned()),
         ];
         let annotations: Vec<String> = annotations.into_iter().flatten().collect();

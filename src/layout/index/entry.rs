@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::{
-    FULL_NAME, GIVEN_NAME, INDEX_DIGEST, NewEntry, REF_NAME, REQUESTED_PLATFORM, Relation, SOURCE_DIGEST,
+    FULL_NAME, GIVEN_DIGEST, GIVEN_NAME, INDEX_DIGEST, NewEntry, REF_NAME, REQUESTED_PLATFORM, Relation,
+    SOURCE_DIGEST,
 };
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, ManifestError, edit};
@@ -26,6 +27,8 @@ struct Parts {
     digest: Option<Digest>,
     full_name: Option<Box<str>>,
     ref_name: Option<Box<str>>,
+    /// Another tool changed what ocipull had named.
+    is_changed: bool,
 }
 
 #[derive(Debug)]
@@ -57,8 +60,12 @@ impl Entry {
             name.filter(|name| !name.is_empty()).map(String::into_boxed_str)
         };
         let (full_name, ref_name) = (name(FULL_NAME), name(REF_NAME));
-        let digest = descriptor.ok().map(|descriptor| descriptor.digest);
-        Self(Arc::new(Parts { text, digest, full_name, ref_name }))
+        let descriptor = descriptor.ok();
+        let is_changed = descriptor.as_ref().is_some_and(|held| {
+            held.annotations.get(GIVEN_DIGEST).is_some_and(|given| *given != held.digest.to_string())
+        });
+        let digest = descriptor.map(|descriptor| descriptor.digest);
+        Self(Arc::new(Parts { text, digest, full_name, ref_name, is_changed }))
     }
 
     /// The entry's descriptor, read out of its text.
@@ -79,9 +86,29 @@ impl Entry {
         self.0.ref_name.as_deref()
     }
 
-    /// The full canonical name, `io.containerd.image.name`; also of an entry that is no descriptor.
+    /// The full canonical name, `io.containerd.image.name`; also of an entry that is no descriptor. None where another tool
+    /// changed the image and kept its name.
     pub fn full_name(&self) -> Option<&str> {
-        self.0.full_name.as_deref()
+        self.0.full_name.as_deref().filter(|_| !self.0.is_changed)
+    }
+
+    /// Whether another tool changed what ocipull had named: no registry has that.
+    pub fn is_changed(&self) -> bool {
+        self.0.is_changed
+    }
+
+    /// Whether another tool gave it its short name.
+    pub fn is_named_by_others(&self) -> bool {
+        let given = self.given_name();
+        self.ref_name().is_some() && given.is_some_and(|given| Some(given.as_str()) != self.ref_name())
+    }
+
+    pub(super) fn is_named_by_us(&self) -> bool {
+        self.given_name().is_some()
+    }
+
+    fn given_name(&self) -> Option<String> {
+        self.descriptor().ok()?.annotations.remove(GIVEN_NAME)
     }
 
     pub(super) fn raw(&self) -> &RawValue {
@@ -105,6 +132,11 @@ impl Entry {
             && self.has_name_beside(new)
     }
 
+    /// Whether it says the full name of the new entry of an image that another tool changed.
+    pub(super) fn usurps(&self, new: &NewEntry) -> bool {
+        self.is_changed() && self.0.full_name.as_deref() == new.annotation(FULL_NAME)
+    }
+
     /// Its full name with a digest in place of the tag: of what the registry has, where it was converted.
     pub(super) fn name_by_digest(&self) -> Option<String> {
         let held = self.descriptor().ok()?;
@@ -120,9 +152,7 @@ impl Entry {
 
     /// Whether another tool gave it a short name that the new entry does not have.
     fn has_name_beside(&self, new: &NewEntry) -> bool {
-        let Ok(held) = self.descriptor() else { return false };
-        let (name, given) = (self.ref_name(), held.annotations.get(GIVEN_NAME).map(String::as_str));
-        name.is_some() && given.is_some() && name != given && name != new.annotation(REF_NAME)
+        self.ref_name() != new.annotation(REF_NAME) && self.is_named_by_others()
     }
 
     /// Whether it is one platform of what the new entry has as an index.
@@ -136,7 +166,7 @@ impl Entry {
     }
 
     /// Whether both are the same image for the same platform, as it was asked for or as it was found.
-    fn is_same_as(&self, new: &Descriptor) -> bool {
+    pub(super) fn is_same_as(&self, new: &Descriptor) -> bool {
         match (self.full_name(), new.annotations.get(FULL_NAME)) {
             (Some(name), Some(wanted)) if name == wanted => {
                 self.descriptor().is_ok_and(|held| same_platform(&held, new) || was_index_of(&held, new))

@@ -94,13 +94,14 @@ fn names_that_others_gave_are_kept() {
         }
         let new = NewEntry::new(entry(fetched, "h.io/a:1", Some("1"), "linux/amd64"), Conflict::Refuse);
         let changed = index.put(&new, |_| Extent::Whole).unwrap();
-        assert_eq!(changed, !is_own_there || fetched == "two");
+        assert_eq!(changed.is_change, !is_own_there || fetched == "two");
+        assert_eq!(changed.gone, [""; 0]);
         let mut found = names(&index);
         found.sort_by_key(|(_, name)| *name);
         assert_eq!(found, [(Some("h.io/a:1"), Some("1")), (Some(&*full), Some("good"))], "{fetched}");
         let held = index.entries.iter().find(|entry| entry.ref_name() == Some("good")).unwrap();
         assert_eq!(held.descriptor().unwrap().digest, Digest::sha256(b"one"));
-        assert!(!index.put(&new, |_| Extent::Whole).unwrap(), "a second time changes nothing");
+        assert!(!index.put(&new, |_| Extent::Whole).unwrap().is_change, "a second time changes nothing");
         // By that name the same image is fetched anew, as by its own.
         let again = entry("two", "h.io/a:1", Some("good"), "linux/amd64");
         let again = NewEntry::new(again, Conflict::TakeOver);
@@ -125,14 +126,67 @@ fn names_that_others_gave_are_kept_beside_an_index() {
     assert_eq!(names(&index), [(Some("h.io/a:1"), Some("1")), (Some(&*full), Some("good"))]);
 
     let mut index = IndexDocument::empty();
+    let mut before = None;
     for name in [Some("1"), Some("2"), None, Some("3")] {
-        put(&mut index, &entry("one", "h.io/a:1", name, "linux/amd64"));
+        let new = NewEntry::new(entry("one", "h.io/a:1", name, "linux/amd64"), Conflict::Refuse);
+        let put = index.put(&new, |_| Extent::Whole).unwrap();
         assert_eq!(names(&index), [(Some("h.io/a:1"), name)]);
+        assert_eq!(put.gone, before.into_iter().collect::<Vec<&str>>(), "and it is told");
+        before = name;
     }
     let taking = NewEntry::new(entry("two", "h.io/b:3", Some("3"), "linux/amd64"), Conflict::TakeOver);
     index.put(&taking, |_| Extent::Whole).unwrap();
     put(&mut index, &entry("two", "h.io/a:1", Some("4"), "linux/amd64"));
     assert_eq!(names(&index), [(Some("h.io/a:1"), Some("4")), (Some("h.io/b:3"), Some("3"))]);
+    // What has no name from ocipull, and gets one from another tool, keeps that.
+    let mut index = IndexDocument::empty();
+    put(&mut index, &entry("one", "h.io/a:1", None, "linux/amd64"));
+    let named = edit::annotated(index.entries[0].json(), &[(REF_NAME, Some("good"))]).unwrap();
+    index.entries[0] = Entry::of_text(named);
+    put(&mut index, &entry("one", "h.io/a:1", Some("1"), "linux/amd64"));
+    assert_eq!(names(&index), [(Some("h.io/a:1"), Some("good")), (Some("h.io/a:1"), Some("1"))]);
+}
+
+/// Of two names of one image, of which another tool gave one, both stay for the new content where a fetch asks for either.
+#[test]
+fn a_fetch_under_one_of_two_names_keeps_the_other() {
+    let mut index = IndexDocument::empty();
+    put(&mut index, &entry("one", "h.io/a:1", Some("1"), "linux/amd64"));
+    tag(&mut index, "1", "good");
+    let new = NewEntry::new(entry("two", "h.io/a:1", Some("good"), "linux/amd64"), Conflict::Refuse);
+    let put = index.put(&new, |_| Extent::Whole).unwrap();
+    assert_eq!(put, Put { is_change: true, gone: Vec::new() });
+    assert_eq!(names(&index), [(Some("h.io/a:1"), Some("1")), (Some("h.io/a:1"), Some("good"))]);
+    for entry in index.entries() {
+        assert_eq!(entry.digest(), Some(Digest::sha256(b"two")));
+        assert!(!entry.is_named_by_others());
+    }
+    assert!(!index.put(&new, |_| Extent::Whole).unwrap().is_change);
+}
+
+/// What another tool made of an image under the annotations of the old one is no longer that image: it keeps its own name, and
+/// has not the full one, for ocipull at once and for all others as soon as that is given.
+#[test]
+fn an_image_that_another_tool_changed_is_its_own() {
+    for name in ["1", "mine"] {
+        let mut index = IndexDocument::empty();
+        put(&mut index, &entry("one", "h.io/a:1", Some("1"), "linux/amd64"));
+        let [old, new] = ["one", "changed"].map(|content| Digest::sha256(content.as_bytes()).to_string());
+        let json = index.entries[0].json().replacen(&old, &new, 1);
+        let json = edit::annotated(&json, &[(REF_NAME, Some(name))]).unwrap();
+        index.entries.push(Entry::of_text(json));
+        if name == "1" {
+            index.entries.remove(0);
+            assert_eq!(names(&index), [(None, Some("1"))]);
+            let again = entry("two", "h.io/a:1", Some("1"), "linux/amd64");
+            assert_eq!(refused(&mut index, &again).relation, Relation::OtherImage);
+            continue;
+        }
+        put(&mut index, &entry("one", "h.io/a:1", Some("1"), "linux/amd64"));
+        assert_eq!(names(&index), [(Some("h.io/a:1"), Some("1")), (None, Some("mine"))]);
+        let changed = index.entries[1].descriptor().unwrap();
+        assert_eq!((changed.digest.to_string(), changed.annotations.get(FULL_NAME)), (new, None));
+    }
 }
 
 /// A short name that another image has is refused, and with a take-over only the name moves.

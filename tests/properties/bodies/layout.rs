@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ocipull::digest::Digest;
 use ocipull::layout::fuzzing;
 use ocipull::layout::index::{
-    Conflict, Entry, Extent, FULL_NAME, GIVEN_NAME, IndexDocument, NewEntry, PLATFORMS, PutError, REF_NAME,
-    SOURCE_DIGEST,
+    Conflict, Entry, Extent, FULL_NAME, GIVEN_DIGEST, GIVEN_NAME, IndexDocument, NewEntry, PLATFORMS,
+    PutError, REF_NAME, SOURCE_DIGEST,
 };
 use ocipull::manifest::{Descriptor, MediaType};
 use ocipull::platform::Platform;
@@ -93,19 +93,27 @@ fn check_edit(document: &mut IndexDocument, new: &NewEntry, extent: &Extent) {
     let held = document.entries().to_vec();
     let holder = document.holder(new);
     let wanted = new.descriptor.annotations.get(REF_NAME);
-    if let Err(error) = document.put(new, |_| extent.clone()) {
-        assert_eq!(members(&document.to_bytes()), (fields, before), "a refused edit is none");
-        assert_shown(&error.to_string());
-        match error {
-            PutError::Taken(taken) => {
-                assert_shown(&taken.shown);
-                assert!(new.conflict == Conflict::Refuse && holder == Some(taken));
+    let put = match document.put(new, |_| extent.clone()) {
+        Ok(put) => put,
+        Err(error) => {
+            assert_eq!(members(&document.to_bytes()), (fields, before), "a refused edit is none");
+            assert_shown(&error.to_string());
+            match error {
+                PutError::Taken(taken) => {
+                    assert_shown(&taken.shown);
+                    assert!(new.conflict == Conflict::Refuse && holder == Some(taken));
+                }
+                PutError::Entry(error) => assert_fit(&error),
+                other => panic!("{other:?} is no error that is known"),
             }
-            PutError::Entry(error) => assert_fit(&error),
-            other => panic!("{other:?} is no error that is known"),
+            return;
         }
-        return;
+    };
+    let has = |name: &str| document.entries().iter().any(|entry| entry.ref_name() == Some(name));
+    for before in held.iter().filter_map(Entry::ref_name).filter(|name| !has(name)) {
+        assert!(put.gone.iter().any(|gone| gone == before), "{before} went without a word for {new:?}");
     }
+    assert!(put.gone.len() <= held.len() && (put.is_change || put.gone.is_empty()));
     let (fields_after, after) = members(&document.to_bytes());
     assert_eq!(fields_after, fields);
     assert!(after.len() <= before.len() + 1);
@@ -148,11 +156,16 @@ fn check_rest<'a>(
             && is_taken
             && entry.ref_name().is_some()
             && entry.ref_name() == wanted.map(String::as_str);
-        if loses_name && rest.peek().is_some_and(|after| is_without_name(raw, after)) {
+        if loses_name && rest.peek().is_some_and(|after| is_without_name(entry, raw, after)) {
             rest.next();
             continue;
         }
-        if has_name_of_its_own(entry) && rest.peek().is_some_and(|after| is_pinned(entry, raw, after)) {
+        let became = |after: &&String| {
+            has_name_of_its_own(entry) && is_pinned(entry, raw, after)
+                || entry.is_changed() && is_without_full_name(raw, after)
+                || entry.full_name() == name.map(String::as_str) && follows(entry, new, after)
+        };
+        if rest.peek().is_some_and(became) {
             rest.next();
             continue;
         }
@@ -192,9 +205,11 @@ fn has_name_of_its_own(entry: &Entry) -> bool {
 }
 
 /// Whether the second is the first without its short name, all else as it is written.
-fn is_without_name(before: &str, after: &str) -> bool {
-    alone(after).is_none_or(|entry| entry.ref_name().is_none())
-        && parts(before, &[REF_NAME, GIVEN_NAME]) == parts(after, &[REF_NAME, GIVEN_NAME])
+fn is_without_name(entry: &Entry, before: &str, after: &str) -> bool {
+    // What another tool changed loses the full name as well, where that is the new one's.
+    let but: &[&str] =
+        if entry.is_changed() { &[REF_NAME, GIVEN_NAME, FULL_NAME] } else { &[REF_NAME, GIVEN_NAME] };
+    alone(after).is_none_or(|entry| entry.ref_name().is_none()) && parts(before, but) == parts(after, but)
 }
 
 /// Whether the second is the first with its digest, or that of what it was made of, in its full name, all else as it is written.
@@ -204,6 +219,22 @@ fn is_pinned(entry: &Entry, before: &str, after: &str) -> bool {
     let digests = [Some(held.digest.to_string()), source];
     let digest = after_entry.full_name().and_then(|name| Some(name.split_once('@')?.1.to_owned()));
     digest.is_some() && digests.contains(&digest) && parts(before, &[FULL_NAME]) == parts(after, &[FULL_NAME])
+}
+
+/// Whether the second is the first without its full name, all else as it is written.
+fn is_without_full_name(before: &str, after: &str) -> bool {
+    let has_name =
+        |entry: Entry| entry.descriptor().is_ok_and(|held| held.annotations.contains_key(FULL_NAME));
+    !alone(after).is_some_and(has_name) && parts(before, &[FULL_NAME]) == parts(after, &[FULL_NAME])
+}
+
+/// Whether an entry became one of the new content under the name that it had.
+fn follows(entry: &Entry, new: &NewEntry, after: &str) -> bool {
+    alone(after).is_some_and(|after| {
+        after.ref_name() == entry.ref_name()
+            && after.full_name() == entry.full_name()
+            && after.digest() == Some(new.descriptor.digest)
+    })
 }
 
 /// The entry of an index that has just this one.
@@ -256,6 +287,9 @@ fn check_replacement(document: &mut IndexDocument, pick: usize, new: &Descriptor
     expected = Descriptor { media_type, digest, size, data: None, urls: Vec::new(), ..expected };
     let mut found = held;
     assert!(found.annotations.remove(SOURCE_DIGEST).is_some());
+    if was.annotations.get(GIVEN_DIGEST) == Some(&was.digest.to_string()) {
+        expected.annotations.insert(GIVEN_DIGEST.to_owned(), new.digest.to_string());
+    }
     assert_eq!(found, expected);
 }
 
