@@ -26,7 +26,7 @@ mod sparse;
 mod staging;
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -321,8 +321,16 @@ impl Layout {
     /// [`LayoutError::Unreadable`]; it is never treated as empty.
     pub fn index(&self) -> Result<Arc<IndexDocument>, LayoutError> {
         let path = self.index_path();
-        match read_capped(&path, index::CAP)? {
-            Some(bytes) => recent::parse(bytes).map_err(|reason| LayoutError::unreadable(&path, reason)),
+        match open_readable(&path)? {
+            Some(mut file) => {
+                let unreadable = |error: std::io::Error| LayoutError::unreadable(&path, error.to_string());
+                if let Some(index) = recent::find(&mut file).map_err(unreadable)? {
+                    return Ok(index);
+                }
+                file.rewind().map_err(unreadable)?;
+                let bytes = read_whole(file, &path, index::CAP)?;
+                recent::parse(bytes).map_err(|reason| LayoutError::unreadable(&path, reason))
+            }
             None if self.has_no_blobs()? => Ok(Arc::new(IndexDocument::empty())),
             None => {
                 Err(LayoutError::unreadable(&path, "the file is missing although the layout holds blobs"))
@@ -445,15 +453,20 @@ fn read_folder(path: &Path) -> Result<Vec<fs::DirEntry>, LayoutError> {
 }
 
 fn read_capped(path: &Path, cap: usize) -> Result<Option<Vec<u8>>, LayoutError> {
-    let file = match atomic::open(path, Access::Read) {
-        Ok(Some(file)) => file,
-        Ok(None) => return Ok(None),
-        Err(LayoutError::Io { source, .. }) => return Err(LayoutError::unreadable(path, source.to_string())),
+    open_readable(path)?.map(|file| read_whole(file, path, cap)).transpose()
+}
+
+fn open_readable(path: &Path) -> Result<Option<File>, LayoutError> {
+    match atomic::open(path, Access::Read) {
+        Err(LayoutError::Io { source, .. }) => Err(LayoutError::unreadable(path, source.to_string())),
         Err(LayoutError::Misplaced { found, .. }) => {
-            return Err(LayoutError::unreadable(path, format!("it is {found}, not a regular file")));
+            Err(LayoutError::unreadable(path, format!("it is {found}, not a regular file")))
         }
-        Err(error) => return Err(error),
-    };
+        opened => opened,
+    }
+}
+
+fn read_whole(file: File, path: &Path, cap: usize) -> Result<Vec<u8>, LayoutError> {
     // In one piece from the beginning: what grows leaves pieces behind.
     let length = file.metadata().map_or(0, |metadata| metadata.len()).min(cap as u64);
     let mut bytes = Vec::with_capacity(usize::try_from(length).map_or(0, |length| length + 1));
@@ -463,7 +476,7 @@ fn read_capped(path: &Path, cap: usize) -> Result<Option<Vec<u8>>, LayoutError> 
     if bytes.len() > cap {
         return Err(LayoutError::unreadable(path, format!("it is larger than {cap} bytes")));
     }
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
 fn check_marker(path: &Path, marker: &[u8]) -> Result<(), LayoutError> {

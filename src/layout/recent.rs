@@ -5,10 +5,12 @@
 //! changed the file, when, or how: other bytes are read anew. One that was read is there for as long as somebody uses it, one
 //! that was written until the next: whoever writes an index may be about to add to it.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::index::IndexDocument;
-use crate::digest::Digest;
+use super::index::{CAP, IndexDocument};
+use crate::digest::{Algorithm, Digest};
 
 /// The digest of its bytes, the index, and the index again where it is to be kept.
 type Recent = (Digest, Weak<IndexDocument>, Option<Arc<IndexDocument>>);
@@ -17,6 +19,18 @@ static RECENT: Mutex<Option<Recent>> = Mutex::new(None);
 
 fn recent() -> MutexGuard<'static, Option<Recent>> {
     RECENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The recent index, where the file holds that one: its bytes need not all be in memory to tell.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(super) fn find(file: &mut File) -> io::Result<Option<Arc<IndexDocument>>> {
+    let known = recent().as_ref().and_then(|(known, index, _)| Some((*known, index.upgrade()?)));
+    let Some((known, index)) = known else { return Ok(None) };
+    let mut hasher = Algorithm::Sha256.hasher();
+    io::copy(&mut file.take(CAP as u64 + 1), &mut hasher)?;
+    Ok((hasher.finish() == known).then_some(index))
 }
 
 /// Takes an index apart, unless it is the recent one.
